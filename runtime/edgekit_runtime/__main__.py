@@ -1,0 +1,157 @@
+"""On the device: ``python -m edgekit_runtime {info,run,bench,selftest} BUNDLE [--json]``."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnxruntime as ort
+
+from edgekit_runtime import __version__
+from edgekit_runtime.arrays import read_arrays, write_arrays
+from edgekit_runtime.benchmark import benchmark, example_feed
+from edgekit_runtime.errors import EdgekitError
+from edgekit_runtime.machine import machine
+from edgekit_runtime.model import Model, load
+from edgekit_runtime.selftest import selftest
+
+
+def info(model: Model, _: argparse.Namespace) -> dict[str, Any]:
+    """What a bundle is and what it runs on here."""
+    described: dict[str, Any] = {
+        "path": str(model.path),
+        "inputs": [str(spec) for spec in model.inputs],
+        "outputs": [str(spec) for spec in model.outputs],
+        "provider": model.provider,
+        "fallback_reason": model.fallback_reason,
+        "threads": model.threads,
+        "machine": msgspec.to_builtins(machine()),
+        "versions": {"edgekit_runtime": __version__, "onnxruntime": ort.__version__, "numpy": np.__version__},
+    }
+    if model.manifest is not None:
+        chosen = model.manifest.chosen
+        described |= {
+            "name": model.manifest.name,
+            "target": model.manifest.target,
+            "created": model.manifest.created,
+            "verdict": chosen.verdict,
+            "chosen": {"name": chosen.name, **msgspec.to_builtins(chosen.measurement)},
+            "reason": chosen.reason,
+            "certified": chosen.certified,
+        }
+    return described
+
+
+def run(model: Model, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Runs the model once on the arrays of an ``.npz`` file, or on its own example."""
+    feed = read_arrays(arguments.input) if arguments.input else example_feed(model)
+    for warning in outside_calibration(model, feed):
+        sys.stderr.write(f"warning: {warning}\n")
+    outputs = model(feed)
+    if arguments.output:
+        write_arrays(arguments.output, outputs)
+    return {
+        "outputs": {name: summary(array) for name, array in outputs.items()},
+        "saved": str(arguments.output) if arguments.output else None,
+    }
+
+
+def bench(model: Model, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Latency, cold start, memory and size on this machine."""
+    feed = read_arrays(arguments.input) if arguments.input else example_feed(model)
+    return dict(msgspec.to_builtins(benchmark(model, feed, rounds=arguments.rounds)))
+
+
+def prove(model: Model, _: argparse.Namespace) -> dict[str, Any]:
+    """The golden examples against what the build machine saw."""
+    result = selftest(model)
+    result.require(str(model.path))
+    return dict(msgspec.to_builtins(result))
+
+
+def outside_calibration(model: Model, feed: dict[str, np.ndarray]) -> list[str]:
+    """Inputs whose values lie far outside of what calibration saw: another preprocessing, most likely."""
+    ranges = model.manifest.preprocessing if model.manifest else {}
+    warnings = []
+    for name, seen in ranges.items():
+        if name not in feed or feed[name].size == 0:
+            continue
+        slack = 0.5 * max(seen.maximum - seen.minimum, 1e-6)
+        low, high = float(feed[name].min()), float(feed[name].max())
+        if low < seen.minimum - slack or high > seen.maximum + slack:
+            warnings.append(
+                f"input {name!r} spans [{low:.4g}, {high:.4g}], calibration saw [{seen.minimum:.4g}, {seen.maximum:.4g}]; "
+                "is it preprocessed as it was then?"
+            )
+    return warnings
+
+
+def summary(array: np.ndarray) -> dict[str, Any]:
+    """Shape, dtype and the first values of an output, as JSON can hold them."""
+    values = [value if np.isfinite(value) else None for value in array.ravel()[:10].astype(np.float64)]
+    return {"shape": list(array.shape), "dtype": str(array.dtype), "first": values}
+
+
+def plain(document: dict[str, Any], indent: str = "") -> str:
+    """A document as lines for a person."""
+    lines = []
+    for key, value in document.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{key}:", plain(value, indent + "  ")]
+        else:
+            lines.append(f"{indent}{key}: {value}")
+    return "\n".join(lines)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="python -m edgekit_runtime", description="Run edgekit bundles on this device.")
+    top.add_argument("--version", action="version", version=__version__)
+    verbs = top.add_subparsers(required=True, metavar="{info,run,bench,selftest}")
+    for name, function in (("info", info), ("run", run), ("bench", bench), ("selftest", prove)):
+        verb = verbs.add_parser(name, help=(function.__doc__ or "").strip())
+        verb.set_defaults(function=function)
+        verb.add_argument("bundle", type=Path, help="a NAME.edge directory, or a plain .onnx file")
+        verb.add_argument("--json", action="store_true", help="print one JSON document on standard output")
+        verb.add_argument("--threads", type=int, help="intra-op threads (default: what this process may use)")
+        verb.add_argument("--provider", help="another execution provider than the bundle's, taken strictly")
+        verb.add_argument("--fallback", help="a provider to accept where the other cannot be had")
+        verb.add_argument("--any-isa", action="store_true", help="open it even where its figures do not hold")
+        if function in (run, bench):
+            verb.add_argument("--input", type=Path, help=".npz file of inputs by name (default: the golden example)")
+        if function is run:
+            verb.add_argument("--output", type=Path, help="write the outputs to this .npz file")
+        if function is bench:
+            verb.add_argument("--rounds", type=int, default=25, help="rounds of about 10 ms (default: 25)")
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one verb; 0 done, 1 the user's problem in one line, 2 wrong usage."""
+    arguments = parser().parse_args(argv)
+    try:
+        model = load(
+            arguments.bundle,
+            provider=arguments.provider,
+            threads=arguments.threads,
+            fallback=arguments.fallback,
+            check_isa=not arguments.any_isa,
+        )
+        if model.fallback_reason:
+            sys.stderr.write(f"warning: {model.fallback_reason}; running on {model.provider}\n")
+        document = arguments.function(model, arguments)
+    except EdgekitError as error:
+        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
+    text = msgspec.json.encode(document).decode() if arguments.json else plain(document)
+    sys.stdout.write(f"{text}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""Reading a bundle: every file is there, none is extra, and each has the SHA-256 that the manifest promises."""
+
+import hashlib
+from pathlib import Path
+
+from edgekit_runtime.errors import BundleError
+from edgekit_runtime.manifest import MANIFEST, FileEntry, Manifest, decode_manifest
+
+__all__ = ["check_files", "file_entry", "is_bundle", "read_manifest"]
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether `path` is a directory with a manifest."""
+    return (path / MANIFEST).is_file()
+
+
+def read_manifest(path: Path) -> Manifest:
+    """The manifest of the bundle at `path`.
+
+    Raises:
+        BundleError: `path` is no bundle, or its manifest is damaged or too new.
+    """
+    if not path.is_dir():
+        problem = "is a file" if path.exists() else "does not exist"
+        raise BundleError(f"open {path}: it {problem}; a bundle is a directory with a {MANIFEST}")
+    try:
+        data = (path / MANIFEST).read_bytes()
+    except FileNotFoundError as error:
+        raise BundleError(f"open {path}: there is no {MANIFEST} in it, so it is not a bundle") from error
+    except OSError as error:
+        raise BundleError(f"open {path}: {MANIFEST} cannot be read: {error.strerror}") from error
+    return decode_manifest(data, str(path))
+
+
+def check_files(path: Path, manifest: Manifest) -> None:
+    """Checks every file of the bundle at `path` against its manifest, before anything else reads them.
+
+    Raises:
+        BundleError: A file is missing, extra, a link, or has other bytes than the manifest promises.
+    """
+    for extra in sorted({entry.name for entry in path.iterdir()} - {MANIFEST, *manifest.files}):
+        raise BundleError(f"open {path}: {extra} is not part of the bundle; remove it or copy the bundle again")
+    for name, promised in manifest.files.items():
+        file = path / name
+        if file.is_symlink() or (file.exists() and not file.is_file()):
+            raise BundleError(f"open {path}: {name} is not a plain file; copy the bundle again")
+        if not file.exists():
+            raise BundleError(f"open {path}: {name} is missing; copy the bundle again")
+        size_bytes = file.stat().st_size
+        if size_bytes != promised.size_bytes:
+            raise BundleError(
+                f"open {path}: {name} has {size_bytes} bytes, the manifest promises {promised.size_bytes}; "
+                "it is truncated or changed, copy the bundle again"
+            )
+        if file_entry(file).sha256 != promised.sha256:
+            raise BundleError(f"open {path}: {name} is damaged (its SHA-256 does not fit); copy the bundle again")
+
+
+def file_entry(path: Path) -> FileEntry:
+    """SHA-256 and size of a file."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return FileEntry(digest, path.stat().st_size)

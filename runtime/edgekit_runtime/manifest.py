@@ -1,0 +1,152 @@
+"""The manifest: what a bundle is, who measured it and what it weighs. The reader owns this contract.
+
+The file is JSON. Its last field is the SHA-256 of everything before it, so that a damaged manifest is noticed as well as
+a damaged model. That guards against accidents; it is not a signature.
+"""
+
+import hashlib
+import re
+from pathlib import PurePosixPath, PureWindowsPath
+
+import msgspec
+
+from edgekit_runtime.errors import BundleError
+from edgekit_runtime.measurement import Measurement
+from edgekit_runtime.session import Provider, SessionConfig
+from edgekit_runtime.tensors import TensorSpec
+
+__all__ = ["FORMAT", "MANIFEST", "Chosen", "FileEntry", "InputRange", "Manifest", "decode_manifest", "encode_manifest"]
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+SEAL = re.compile(rb',\n  "sha256": "([0-9a-f]{64})"\n}\n\Z')
+
+
+class FileEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One file of the bundle: its SHA-256 in hex and its size in bytes."""
+
+    sha256: str
+    size_bytes: int
+
+
+class InputRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The values of one input that calibration saw; values far outside mean another preprocessing."""
+
+    minimum: float
+    maximum: float
+
+
+class Chosen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The candidate inside, why it was chosen, and its figures."""
+
+    name: str
+    verdict: str
+    reason: str
+    certified: bool
+    measurement: Measurement
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A bundle's manifest.
+
+    Attributes:
+        format: Version of this contract; a reader refuses a newer one.
+        name: The recipe's name.
+        created: UTC time in ISO 8601.
+        model: The file that onnxruntime opens.
+        inputs: What the model takes.
+        outputs: What it gives.
+        target: Name of the target it was measured for.
+        provider: The execution provider and its options.
+        session: Session options.
+        preprocessing: Range of each input as calibration saw it.
+        isa: Instruction sets without which the figures do not hold, by architecture.
+        onnxruntime: The lowest release that opens the model.
+        chosen: The candidate inside.
+        baseline: The float model's figures.
+        tools: Versions of what made the bundle.
+        files: Every other file of the bundle.
+    """
+
+    format: int
+    name: str
+    created: str
+    model: str
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+    target: str
+    provider: Provider
+    session: SessionConfig
+    preprocessing: dict[str, InputRange]
+    isa: dict[str, list[str]]
+    onnxruntime: str
+    chosen: Chosen
+    baseline: Measurement
+    tools: dict[str, str]
+    files: dict[str, FileEntry]
+
+
+class Versioned(msgspec.Struct):
+    """Just enough of any manifest, past or future, to tell its format."""
+
+    format: int
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """The manifest as sealed JSON text."""
+    body = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+    body = body.removesuffix(b"\n}")
+    return body + b',\n  "sha256": "' + hashlib.sha256(body).hexdigest().encode() + b'"\n}\n'
+
+
+def decode_manifest(data: bytes, where: str) -> Manifest:
+    """Reads a manifest and checks its seal, its format and its file names.
+
+    Args:
+        data: The file's bytes.
+        where: The bundle, for messages.
+
+    Raises:
+        BundleError: The manifest is damaged, too new, or names a file outside the bundle.
+    """
+    seal = SEAL.search(data)
+    if seal is None:
+        raise _newer_or_damaged(data, where)
+    body = data[: seal.start()]
+    if hashlib.sha256(body).hexdigest().encode() != seal.group(1):
+        raise _newer_or_damaged(data, where)
+    plain = body + b"\n}"
+    try:
+        version = msgspec.json.decode(plain, type=Versioned).format
+        if version > FORMAT:
+            raise _too_new(version, where)
+        manifest = msgspec.json.decode(plain, type=Manifest)
+    except msgspec.MsgspecError as error:
+        raise BundleError(f"open {where}: {MANIFEST} does not hold to format {FORMAT}: {error}; deploy it again") from error
+    for name in (*manifest.files, manifest.model):
+        _check_name(name, where)
+    if manifest.model not in manifest.files:
+        raise BundleError(f"open {where}: {MANIFEST} names the model {manifest.model!r} but does not list it")
+    return manifest
+
+
+def _newer_or_damaged(data: bytes, where: str) -> BundleError:
+    try:
+        version = msgspec.json.decode(data, type=Versioned).format
+    except msgspec.MsgspecError:
+        version = FORMAT
+    if version > FORMAT and SEAL.search(data) is None:
+        return _too_new(version, where)
+    return BundleError(f"open {where}: {MANIFEST} is damaged (its own SHA-256 does not fit); copy the bundle again")
+
+
+def _too_new(version: int, where: str) -> BundleError:
+    return BundleError(
+        f"open {where}: the bundle has format {version}, this runtime reads up to {FORMAT}; upgrade edgekit-runtime"
+    )
+
+
+def _check_name(name: str, where: str) -> None:
+    plain = name not in ("", ".", "..", MANIFEST) and PurePosixPath(name).name == name and PureWindowsPath(name).name == name
+    if not plain:
+        raise BundleError(f"open {where}: {MANIFEST} names {name!r}, which is not a plain file name inside the bundle; refused")

@@ -1,0 +1,141 @@
+"""Opening a model in onnxruntime: options, the provider that was asked for, and its errors in plain words."""
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import onnxruntime as ort
+
+from edgekit_runtime.errors import ProviderError, SessionError
+from edgekit_runtime.machine import available_cores
+
+__all__ = ["CPU", "OpenSession", "Provider", "SessionConfig", "open_session", "short_reason"]
+
+CPU = "CPUExecutionProvider"
+
+LEVELS = {
+    "disable": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+}
+PACKAGES = {
+    "QNNExecutionProvider": "onnxruntime-qnn",
+    "OpenVINOExecutionProvider": "onnxruntime-ep-openvino",
+    "WebGpuExecutionProvider": "onnxruntime-ep-webgpu",
+    "CUDAExecutionProvider": "onnxruntime-gpu",
+}
+
+
+class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An execution provider of onnxruntime with its options."""
+
+    name: str = CPU
+    options: dict[str, str] = {}
+
+
+class SessionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a session is opened.
+
+    Attributes:
+        threads: Intra-op threads; ``None`` takes what affinity and the container's quota leave to this process.
+        graph_optimization: onnxruntime's level of graph optimization.
+        entries: Further session configuration entries of onnxruntime, by key.
+    """
+
+    threads: int | None = None
+    graph_optimization: Literal["disable", "basic", "extended", "all"] = "all"
+    entries: dict[str, str] = {}
+
+
+class OpenSession(msgspec.Struct, frozen=True):
+    """An open onnxruntime session with what it really runs on.
+
+    Attributes:
+        session: onnxruntime's session.
+        provider: The provider in use.
+        threads: Intra-op threads in use.
+        fallback_reason: Why `provider` is not the one that was asked for; ``None`` when it is.
+    """
+
+    session: ort.InferenceSession
+    provider: str
+    threads: int
+    fallback_reason: str | None = None
+
+
+def session_options(config: SessionConfig) -> ort.SessionOptions:
+    """Onnxruntime's options for `config`, with threads resolved for this machine."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = LEVELS[config.graph_optimization]
+    options.intra_op_num_threads = config.threads or available_cores()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    for key, value in config.entries.items():
+        options.add_session_config_entry(key, value)
+    return options
+
+
+def open_session(
+    path: Path, provider: Provider | None = None, config: SessionConfig | None = None, fallback: str | None = None
+) -> OpenSession:
+    """Opens a model file.
+
+    Args:
+        path: An ``.onnx`` or ``.ort`` file.
+        provider: The provider to run on; the CPU provider where left out. It is taken strictly.
+        config: Session options.
+        fallback: A provider to use, and to report, where `provider` cannot be had.
+
+    Raises:
+        ProviderError: `provider` is not available, or did not take the model, and no `fallback` was allowed.
+        SessionError: onnxruntime could not open the model.
+    """
+    provider = provider or Provider()
+    config = config or SessionConfig()
+    try:
+        return _open_strictly(path, provider, config)
+    except ProviderError as error:
+        if fallback is None or fallback == provider.name:
+            raise
+        opened = _open_strictly(path, Provider(fallback), config)
+        return OpenSession(opened.session, opened.provider, opened.threads, fallback_reason=str(error))
+
+
+def _open_strictly(path: Path, provider: Provider, config: SessionConfig) -> OpenSession:
+    available = ort.get_available_providers()
+    if provider.name not in available:
+        package = PACKAGES.get(provider.name)
+        advice = f"pip install {package}" if package else "install an onnxruntime build that has it"
+        raise ProviderError(
+            f"open {path.name}: {provider.name} is not in this onnxruntime {ort.__version__} (it has "
+            f"{', '.join(available)}); {advice}, or allow fallback='{CPU}'"
+        )
+    options = session_options(config)
+    if provider.name != CPU:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    try:
+        session = ort.InferenceSession(
+            str(path), options, providers=[(provider.name, dict(provider.options))], enable_fallback=0
+        )
+    except Exception as error:
+        kind = SessionError if provider.name == CPU else ProviderError
+        raise kind(
+            f"open {path.name} on {provider.name}: onnxruntime {ort.__version__} refused it: {short_reason(error)}"
+        ) from error
+    if session.get_providers()[0] != provider.name:
+        raise ProviderError(
+            f"open {path.name}: asked for {provider.name}, onnxruntime chose {session.get_providers()[0]}; "
+            f"allow fallback='{CPU}' to accept that"
+        )
+    return OpenSession(session, provider.name, options.intra_op_num_threads)
+
+
+def short_reason(error: BaseException) -> str:
+    """The first telling line of one of onnxruntime's messages, without its source locations."""
+    text = str(error).strip() or type(error).__name__
+    for marker in ("Status Message: ", " : "):
+        if marker in text:
+            text = text.rsplit(marker, 1)[1]
+            break
+    return " ".join(text.split())[:300]
