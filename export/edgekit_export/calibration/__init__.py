@@ -1,0 +1,7 @@
+"""Calibration: the ranges that a graph's tensors span on the recipe's calibration data."""
+
+from edgekit_export.calibration.collect import Statistics, calibrate
+from edgekit_export.calibration.histogram import Histogram
+from edgekit_export.calibration.ranges import METHODS, Method, Ranges, ranges_from
+
+__all__ = ["METHODS", "Histogram", "Method", "Ranges", "Statistics", "calibrate", "ranges_from"]

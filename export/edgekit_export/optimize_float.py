@@ -1,0 +1,39 @@
+"""The float model with onnxruntime's own optimizations done beforehand, so that a device opens it sooner."""
+
+import tempfile
+from pathlib import Path
+
+import onnx_ir as ir
+import onnxruntime as ort
+
+from edgekit_export.graph import EXTERNAL_DATA_BYTES, Graph
+
+__all__ = ["optimize_float"]
+
+
+def optimize_float(graph: Graph) -> Graph:
+    """The graph after onnxruntime's extended optimizations.
+
+    Extended, and not all: the last level lays data out for the processor at hand. A graph that onnxruntime cannot write back
+    (over 2 GB, or kernels compiled by a provider) comes back as it was, with the reason on record.
+    """
+    size_bytes = sum(value.const_value.nbytes for value in graph.model.graph.initializers.values() if value.const_value)
+    if size_bytes > EXTERNAL_DATA_BYTES:
+        return graph.noted("optimize float", "left to the device: over 2 GB")
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        given, optimized = Path(folder) / "given.onnx", Path(folder) / "optimized.onnx"
+        graph.save(given)
+        options = ort.SessionOptions()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        options.optimized_model_filepath = str(optimized)
+        options.log_severity_level = 3
+        try:
+            ort.InferenceSession(str(given), options, providers=["CPUExecutionProvider"])
+            model = ir.load(optimized)
+            # Tensors are read from the file when they are first used, and the file is about to go.
+            for value in model.graph.initializers.values():
+                if value.const_value is not None:
+                    value.const_value.numpy()
+        except Exception as error:  # noqa: BLE001 - whatever onnxruntime raises, the graph as it was still holds
+            return graph.noted("optimize float", f"left to the device: {' '.join(str(error).split())[:200]}")
+    return Graph(model, graph.changes).noted("optimize float", "onnxruntime, extended")

@@ -1,0 +1,140 @@
+"""The ways from a module to an ONNX model, in the order in which they are tried.
+
+``torch.export`` proves that axes declared free are free, and is the way that PyTorch keeps. Where it cannot follow a
+module, TorchScript may: scripting keeps loops and branches that depend on data. What any of them gives is compared with
+the module before it is believed.
+"""
+
+import contextlib
+import io
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import torch
+from torch.jit import TracerWarning  # type: ignore[attr-defined]  # public by its documentation
+
+from edgekit_export.example_feeds import Dynamic
+from edgekit_export.torch_module import TorchModel, as_tensors
+
+__all__ = ["ROUTES", "Route", "quiet_torch"]
+
+TORCHSCRIPT_OPSET = 17
+
+
+@dataclass(frozen=True)
+class Route:
+    """One way of exporting: its name, and ``(model, feed, dynamic) -> ir.Model``."""
+
+    name: str
+    export: Callable[[TorchModel, Mapping[str, np.ndarray], Dynamic], ir.Model]
+
+
+@contextlib.contextmanager
+def quiet_torch() -> Iterator[None]:
+    """Keeps the exporters' own notes (printed graphs, logs, deprecations among their internals) off the user's screen."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+@contextlib.contextmanager
+def _silent_descriptors() -> Iterator[None]:
+    """Keeps what TorchScript's C++ parts print themselves, past Python's streams, off the user's screen."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(1), os.dup(2)]
+    with Path(os.devnull).open("w") as sink:
+        os.dup2(sink.fileno(), 1)
+        os.dup2(sink.fileno(), 2)
+    try:
+        yield
+    finally:
+        for descriptor, original in zip((1, 2), kept, strict=True):
+            os.dup2(original, descriptor)
+            os.close(original)
+
+
+def dynamic_shapes(feed: Mapping[str, np.ndarray], dynamic: Dynamic) -> dict[str, dict[int, Any]]:
+    """`dynamic` as torch.export takes it: one Dim a name, an entry an input."""
+    dims: dict[str, Any] = {}
+    shapes: dict[str, dict[int, Any]] = {}
+    for name in feed:
+        shapes[name] = {axis: dims.setdefault(label, torch.export.Dim(label)) for axis, label in dynamic.get(name, {}).items()}
+    return shapes
+
+
+def exported_program(model: TorchModel, feed: Mapping[str, np.ndarray], dynamic: Dynamic, *, strict: bool) -> Any:
+    """The module as torch.export sees it."""
+    return torch.export.export(
+        model.module, (), as_tensors(feed), dynamic_shapes=dynamic_shapes(feed, dynamic) or None, strict=strict
+    )
+
+
+def _torch_export(*, strict: bool) -> Callable[[TorchModel, Mapping[str, np.ndarray], Dynamic], ir.Model]:
+    def export(model: TorchModel, feed: Mapping[str, np.ndarray], dynamic: Dynamic) -> ir.Model:
+        program = exported_program(model, feed, dynamic, strict=strict)
+        converted = torch.onnx.export(program, dynamo=True, verbose=False, output_names=list(model.outputs))
+        if converted is None:
+            raise RuntimeError("torch.onnx.export gave no program")
+        return converted.model
+
+    return export
+
+
+def _torchscript(
+    compile_module: Callable[[torch.nn.Module, tuple[torch.Tensor, ...]], Any],
+) -> Callable[[TorchModel, Mapping[str, np.ndarray], Dynamic], ir.Model]:
+    def export(model: TorchModel, feed: Mapping[str, np.ndarray], dynamic: Dynamic) -> ir.Model:
+        tensors = tuple(as_tensors(feed).values())
+        buffer = io.BytesIO()
+        with _silent_descriptors():
+            torch.onnx.export(
+                compile_module(model.module, tensors),
+                tensors,
+                buffer,  # type: ignore[arg-type]  # a stream is taken, the annotation names paths only
+                dynamo=False,
+                opset_version=TORCHSCRIPT_OPSET,
+                input_names=list(feed),
+                output_names=list(model.outputs),
+                dynamic_axes={name: dict(axes) for name, axes in dynamic.items()},
+            )
+        return ir.from_proto(onnx.load_from_string(buffer.getvalue()))
+
+    return export
+
+
+def _script(module: torch.nn.Module, _: tuple[torch.Tensor, ...]) -> Any:
+    return torch.jit.script(module)
+
+
+def _trace(module: torch.nn.Module, tensors: tuple[torch.Tensor, ...]) -> Any:
+    with warnings.catch_warnings():
+        # A tracer warning means that a value was frozen into the graph: right for this example, wrong for the next.
+        warnings.simplefilter("error", TracerWarning)
+        return torch.jit.trace(module, tensors, check_trace=False)  # type: ignore[no-untyped-call]
+
+
+ROUTES = (
+    Route("torch.export", _torch_export(strict=False)),
+    Route("torch.export strict", _torch_export(strict=True)),
+    Route("torchscript", _torchscript(_script)),
+    Route("torchscript trace", _torchscript(_trace)),
+)

@@ -1,0 +1,152 @@
+"""Trace: a PyTorch module becomes a graph, by the first route that works, and is compared with the module."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from edgekit_export.example_feeds import Dynamic, check_example, resized, tracing_sizes
+from edgekit_export.graph import Graph
+from edgekit_export.parity import Parity, check_parity
+from edgekit_export.routes import ROUTES, quiet_torch
+from edgekit_export.torch_module import TorchModel
+from edgekit_export.trace_errors import translate
+from edgekit_export.user_code import error_chain
+from edgekit_runtime.errors import ParityError, TraceError
+
+__all__ = ["Traced", "trace"]
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A module as a graph.
+
+    Attributes:
+        graph: The graph, with named inputs, outputs and free axes.
+        model: The module, callable on arrays.
+        route: The export route that gave the graph.
+        failed_routes: Why earlier routes did not, by name.
+        parity: The comparison with the module; ``None`` where it was not asked for.
+    """
+
+    graph: Graph
+    model: TorchModel
+    route: str
+    failed_routes: dict[str, str]
+    parity: Parity | None
+
+
+def trace(
+    module: object,
+    example: Mapping[str, np.ndarray],
+    dynamic: Dynamic | None = None,
+    outputs: Sequence[str] = (),
+    *,
+    parity: bool = True,
+) -> Traced:
+    """Exports a module.
+
+    Args:
+        module: A ``torch.nn.Module`` in eval mode.
+        example: Arrays by the names of forward's parameters, in order.
+        dynamic: Axes that may vary, ``{"image": {0: "batch"}}``.
+        outputs: Output names, in order.
+        parity: Compare the graph with the module, and take no route whose graph differs.
+
+    Raises:
+        RecipeError: The example, the names or the axes do not fit the module.
+        TraceError: No route works; says which line of the module is in the way and what to change.
+        ParityError: A route works, and its graph computes something else.
+    """
+    dynamic = dynamic or {}
+    example = check_example(example, dynamic)
+    model = TorchModel(module, example, outputs)
+    feed = resized(example, dynamic, tracing_sizes(example, dynamic))
+    failures: dict[str, Exception] = {}
+    for route in ROUTES:
+        try:
+            with quiet_torch():
+                exported = route.export(model, feed, dynamic)
+            graph = _named(exported, example, dynamic, _output_shapes(model, example, dynamic)).noted("trace", route.name)
+            found = _parity(graph, model, example, dynamic) if parity else None
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - exporters raise dozens of unrelated types; every one is reported
+            failures[route.name] = error
+            continue
+        reasons = {name: _one_line(error) for name, error in failures.items()}
+        return Traced(graph, model, route.name, reasons, found)
+    first = next(iter(failures.values()))
+    if isinstance(first, (ParityError, TraceError)):
+        raise first
+    raise translate(first, model, feed, dynamic) from first
+
+
+def _parity(graph: Graph, model: TorchModel, example: Mapping[str, np.ndarray], dynamic: Dynamic) -> Parity:
+    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+        path = Path(folder) / "traced.onnx"
+        graph.save(path)
+        return check_parity(path, model, example, dynamic)
+
+
+def _named(
+    model: ir.Model, example: Mapping[str, np.ndarray], dynamic: Dynamic, shapes: Mapping[str, Sequence[int | str]]
+) -> Graph:
+    """Gives inputs, outputs and free axes the recipe's names; exporters rename some of them."""
+    graph = model.graph
+    wanted, outputs = list(example), list(shapes)
+    present = [value for value in graph.inputs if value.name not in graph.initializers]
+    if len(present) != len(wanted) or len(graph.outputs) != len(outputs):
+        raise TraceError(
+            f"trace: the graph has inputs {[value.name for value in present]} and outputs "
+            f"{[value.name for value in graph.outputs]}, expected {wanted} and {outputs}; an input that forward() does not "
+            "use, or one that it returns as it is, is dropped by the exporter: leave it out"
+        )
+    for value, name in zip(present, wanted, strict=True):
+        value.name = name
+    for value, name in zip(graph.outputs, outputs, strict=True):
+        value.name = name
+    for value in present:
+        size = list(example[str(value.name)].shape)
+        value.shape = ir.Shape([dynamic.get(str(value.name), {}).get(axis, size[axis]) for axis in range(len(size))])
+    for value in graph.outputs:
+        value.shape = ir.Shape(shapes[str(value.name)])
+    # Shapes in between still carry the tracer's symbols, and are wrong for LSTM outputs: `prepare` infers them anew.
+    for node in graph.all_nodes():
+        for value in node.outputs:
+            if value not in graph.outputs:
+                value.shape = None
+    return Graph(model)
+
+
+def _output_shapes(model: TorchModel, example: Mapping[str, np.ndarray], dynamic: Dynamic) -> dict[str, list[int | str]]:
+    """Output shapes as the module shows them at two sets of sizes; exporters' own symbols say little.
+
+    An axis that follows a named axis takes its name; one that varies in another way is named after the output.
+    """
+    first = tracing_sizes(example, dynamic)
+    second = {label: size + 1 for label, size in first.items()}
+    small = model(resized(example, dynamic, first))
+    try:
+        large = model(resized(example, dynamic, second))
+    except Exception:  # noqa: BLE001 - parity says what is wrong when forward() refuses a size; the first set must do here
+        second, large = first, small
+    shapes: dict[str, list[int | str]] = {}
+    for name, array in small.items():
+        axes = zip(array.shape, large[name].shape, strict=True)
+        shapes[name] = [
+            next(
+                (label for label in first if (one, two) == (first[label], second[label]) and one != two),
+                one if one == two else f"{name}_{axis}",
+            )
+            for axis, (one, two) in enumerate(axes)
+        ]
+    return shapes
+
+
+def _one_line(error: BaseException) -> str:
+    innermost = list(error_chain(error))[-1]
+    return " ".join(f"{type(innermost).__name__}: {innermost}".split())[:200]

@@ -1,0 +1,59 @@
+"""Weights by node: which are integer, and which stayed float."""
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from edgekit_export.graph import Graph
+
+__all__ = ["Weight", "float_weights", "weights"]
+
+# Input that holds the weight, by operator; recurrent ones have two.
+WEIGHTED = {
+    "Conv": (1,),
+    "ConvTranspose": (1,),
+    "Gemm": (1,),
+    "FusedGemm": (1,),
+    "MatMul": (0, 1),
+    "FusedMatMul": (0, 1),
+    "LSTM": (1, 2),
+    "GRU": (1, 2),
+    "RNN": (1, 2),
+    "FusedConv": (1,),
+}
+FLOATS = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE}
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One weight of one node.
+
+    Attributes:
+        node: The node's name.
+        operator: Its operator.
+        name: The initializer's name.
+        size_bytes: Its size.
+    """
+
+    node: str
+    operator: str
+    name: str
+    size_bytes: int
+
+
+def weights(graph: Graph) -> list[Weight]:
+    """Weights that reach their node in float: not those behind a DequantizeLinear, nor those of integer operators."""
+    found = []
+    for node in graph.model.graph.all_nodes():
+        for index in WEIGHTED.get(node.op_type, ()):
+            value = node.inputs[index] if index < len(node.inputs) else None
+            tensor = value.const_value if value is not None and value.is_initializer() else None
+            if value is not None and tensor is not None and tensor.dtype in FLOATS:
+                found.append(Weight(str(node.name), node.op_type, str(value.name), tensor.nbytes))
+    return found
+
+
+def float_weights(before: Graph, after: Graph) -> list[Weight]:
+    """Weights of `before` that are still float in `after`."""
+    left = {weight.name for weight in weights(after)}
+    return [weight for weight in weights(before) if weight.name in left]
