@@ -5,7 +5,7 @@ The attention mask adds the most negative float32 where there is padding, as exp
 
 Two recipes, one network:
 
-- ``recipe``: WordSim353, 353 pairs of words that people scored; the metric is Spearman's ρ between their scores and the
+- ``recipe``: WordSim353, 353 pairs of words that people scored; the metric is Spearman's rho between their scores and the
   cosine of the two embeddings. Short inputs, three to eight tokens.
 - ``lee50``: 50 news texts of Lee, Pincombe and Welsh (2005), all pairs scored by people; the metric is Pearson's r. Inputs of
   about a hundred tokens. An example is a text and not a pair, so that resampling examples gives an honest interval.
@@ -95,8 +95,7 @@ def calibration_texts() -> list[str]:
     texts = lee_texts("lee_background.cor")[: CALIBRATION_BATCHES * CALIBRATION_BATCH]
     lengths = (1, 2, 3, None)
     return [
-        ". ".join(text.split(". ")[: lengths[index // CALIBRATION_BATCH % len(lengths)]])
-        for index, text in enumerate(texts)
+        ". ".join(text.split(". ")[: lengths[index // CALIBRATION_BATCH % len(lengths)]]) for index, text in enumerate(texts)
     ]
 
 
@@ -108,7 +107,7 @@ def calibration() -> Iterator[dict[str, np.ndarray]]:
 
 
 def example() -> dict[str, np.ndarray]:
-    """One sentence of the background texts: (1, tokens), about 30 tokens."""
+    """One sentence of the background texts: (1, 20)."""
     return tokenize([calibration_texts()[1]])
 
 
@@ -148,7 +147,7 @@ def correlation(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def spearman(predictions: Sequence[float], labels: Sequence[float]) -> float:
-    """Spearman's ρ: the correlation of ranks. -1 where a prediction is not finite."""
+    """Spearman's rho: the correlation of ranks. -1 where a prediction is not finite."""
     if not np.isfinite(np.asarray(predictions, dtype=np.float64)).all():
         return -1.0
     return correlation(ranks(predictions), ranks(labels))

@@ -45,7 +45,7 @@ class DynamicAttention(nn.Module):
         Returns:
             (..., positions, hidden_dim).
         """
-        require_features("DynamicAttention", "x", x, self.hidden_dim, leading="(..., positions, hidden_dim)", rank=2)
+        require_features("DynamicAttention", "x", x, self.hidden_dim, axes="(..., positions, hidden_dim)", rank=2)
         scores = self.q(x) @ self.k(x).transpose(-2, -1) / math.sqrt(self.hidden_dim)  # (..., positions, positions)
         attended: Tensor = torch.softmax(scores, dim=-1) @ self.v(x)
         return attended

@@ -53,9 +53,7 @@ class MultiHeadDynamicAttention(nn.Module):
         Returns:
             (..., positions, hidden_dim).
         """
-        require_features(
-            "MultiHeadDynamicAttention", "x", x, self.hidden_dim, leading="(..., positions, hidden_dim)", rank=2
-        )
+        require_features("MultiHeadDynamicAttention", "x", x, self.hidden_dim, axes="(..., positions, hidden_dim)", rank=2)
         q, k, v = (self._split(project(x)) for project in (self.q, self.k, self.v))
         scores = q @ k.transpose(-2, -1) / math.sqrt(self.head_dim)  # (..., heads, positions, positions)
         attended = torch.softmax(scores, dim=-1) @ v  # (..., heads, positions, head_dim)
@@ -64,4 +62,4 @@ class MultiHeadDynamicAttention(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         """Turn (..., positions, hidden_dim) into (..., heads, positions, head_dim)."""
-        return x.unflatten(-1, (self.heads, self.head_dim)).transpose(-3, -2)
+        return x.reshape(*x.shape[:-1], self.heads, self.head_dim).transpose(-3, -2)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
-from torch import zeros as torch_zeros
 
 from edgekit.models.multi_head_dynamic_attention import MultiHeadDynamicAttention
+from edgekit.models.shape_checks import require_features, require_positive
 
-_IMAGE_SHAPE = (1, 28, 28)
-_GRID = 7  # positions per side once the convolutions have halved 28 twice
+_SIDE = 28
+_GRID = _SIDE // 4  # positions per side: the convolutions halve twice
 
 
 class SoraImage(nn.Module):
@@ -17,7 +18,7 @@ class SoraImage(nn.Module):
     ::
 
         image      (batch, 1, 28, 28)
-        stem       (batch, 24, 28, 28)   3x3 convolution
+        stem       (batch, 16, 28, 28)   3x3 convolution
         separable  (batch, 32, 14, 14)   depthwise-separable convolution, stride 2
         inverted   (batch, 32, 14, 14)   inverted residual
         inverted   (batch, 64, 7, 7)     inverted residual, stride 2
@@ -29,26 +30,30 @@ class SoraImage(nn.Module):
     Every convolution is followed by BatchNorm (which export folds into it) and, but for the projections, by
     Hardswish.
 
-    >>> import torch
     >>> SoraImage().eval()(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2, 10])
 
     Args:
         classes: Number of classes.
+
+    Raises:
+        TypeError: ``classes`` is not an integer.
+        ValueError: ``classes`` is less than one.
     """
 
     def __init__(self, classes: int = 10) -> None:
         super().__init__()
+        require_positive("SoraImage", classes=classes)
         width, heads, expansion = 64, 4, 4
         self.convolutions = nn.Sequential(
-            _conv_norm(1, 24, kernel=3),
+            _conv_norm(1, 16, kernel=3),
             nn.Hardswish(),
-            DepthwiseSeparable(24, 32, stride=2),
+            DepthwiseSeparable(16, 32, stride=2),
             InvertedResidual(32, 32, expansion=expansion),
             InvertedResidual(32, width, expansion=expansion, stride=2),
             InvertedResidual(width, width, expansion=expansion),
         )
-        self.position = nn.Parameter(torch_zeros(1, _GRID * _GRID, width))
+        self.position = nn.Parameter(torch.zeros(1, _GRID * _GRID, width))
         self.attention = nn.Sequential(*(AttentionBlock(width, heads, mlp_dim=2 * width) for _ in range(2)))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, classes)
@@ -63,7 +68,8 @@ class SoraImage(nn.Module):
         Returns:
             Logits, (batch, classes).
         """
-        if image.dim() != 4 or tuple(image.shape[1:]) != _IMAGE_SHAPE:
+        require_features("SoraImage", "image", image, _SIDE, axes="(batch, 1, 28, 28)", rank=4)
+        if image.dim() != 4 or tuple(image.shape[1:]) != (1, _SIDE, _SIDE):
             raise ValueError(f"SoraImage: image must have shape (batch, 1, 28, 28), got {tuple(image.shape)}")
         positions = self.convolutions(image).flatten(2).transpose(1, 2)  # (batch, 49, width)
         positions = self.attention(positions + self.position)
@@ -149,8 +155,6 @@ class AttentionBlock(nn.Module):
 def _conv_norm(in_channels: int, out_channels: int, *, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
     """Build a convolution that keeps the size (up to the stride), and its BatchNorm."""
     return nn.Sequential(
-        nn.Conv2d(
-            in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False
-        ),
+        nn.Conv2d(in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(out_channels),
     )

@@ -1,11 +1,11 @@
 """Schemes: the number formats that a candidate computes in."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from edgekit_export.calibration.ranges import Method
 
-__all__ = ["FLAVOURS", "DynamicInt8", "Flavour", "Float32", "Placement", "Scheme", "StaticInt8", "required_isa"]
+__all__ = ["FLAVOURS", "PLACEMENTS", "DynamicInt8", "Flavour", "Float32", "Placement", "Scheme", "StaticInt8", "required_isa"]
 
 Placement = Literal["everything", "linear", "weighted", "conv"]
 """Which nodes compute in integers; all others stay float.
@@ -15,6 +15,7 @@ Placement = Literal["everything", "linear", "weighted", "conv"]
 - ``weighted``: those of them that have a constant weight, so the products inside attention stay float.
 - ``conv``: Conv and ConvTranspose.
 """
+PLACEMENTS: tuple[Placement, ...] = get_args(Placement)
 
 
 @dataclass(frozen=True)

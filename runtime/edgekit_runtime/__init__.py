@@ -5,6 +5,8 @@
 >>> model({"image": image})["logits"]                 # doctest: +SKIP
 """
 
+from typing import TYPE_CHECKING, Any
+
 from edgekit_runtime.errors import (
     BundleError,
     EdgekitError,
@@ -13,11 +15,13 @@ from edgekit_runtime.errors import (
     SelfTestError,
     SessionError,
 )
-from edgekit_runtime.manifest import Manifest
-from edgekit_runtime.measurement import Measurement
 from edgekit_runtime.model import Model, load
-from edgekit_runtime.session import Provider, SessionConfig
-from edgekit_runtime.tensors import TensorSpec
+
+if TYPE_CHECKING:
+    from edgekit_runtime.manifest import Manifest
+    from edgekit_runtime.measurement import Measurement
+    from edgekit_runtime.session import Provider, SessionConfig
+    from edgekit_runtime.tensors import TensorSpec
 
 __all__ = [
     "BundleError",
@@ -37,3 +41,25 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+# Imported when first asked for: they bring msgspec, which costs more than everything else here.
+_LATER = {
+    "Manifest": "manifest",
+    "Measurement": "measurement",
+    "Provider": "session",
+    "SessionConfig": "session",
+    "TensorSpec": "tensors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    globals()[name] = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,7 +1,10 @@
 """On the device: ``python -m edgekit_runtime {info,run,bench,selftest} BUNDLE [--json]``."""
 
 import argparse
+import json
+import os
 import sys
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +18,13 @@ from edgekit_runtime.benchmark import benchmark, example_feed
 from edgekit_runtime.errors import EdgekitError
 from edgekit_runtime.machine import machine
 from edgekit_runtime.model import Model, load
-from edgekit_runtime.selftest import selftest
+from edgekit_runtime.selftest import SelfTest, selftest
 
 
 def info(model: Model, _: argparse.Namespace) -> dict[str, Any]:
     """What a bundle is and what it runs on here."""
     described: dict[str, Any] = {
-        "path": str(model.path),
+        "path": printable(model.path),
         "inputs": [str(spec) for spec in model.inputs],
         "outputs": [str(spec) for spec in model.outputs],
         "provider": model.provider,
@@ -47,14 +50,14 @@ def info(model: Model, _: argparse.Namespace) -> dict[str, Any]:
 def run(model: Model, arguments: argparse.Namespace) -> dict[str, Any]:
     """Runs the model once on the arrays of an ``.npz`` file, or on its own example."""
     feed = read_arrays(arguments.input) if arguments.input else example_feed(model)
+    outputs = model(feed)
     for warning in outside_calibration(model, feed):
         sys.stderr.write(f"warning: {warning}\n")
-    outputs = model(feed)
     if arguments.output:
         write_arrays(arguments.output, outputs)
     return {
         "outputs": {name: summary(array) for name, array in outputs.items()},
-        "saved": str(arguments.output) if arguments.output else None,
+        "saved": printable(arguments.output) if arguments.output else None,
     }
 
 
@@ -66,9 +69,7 @@ def bench(model: Model, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def prove(model: Model, _: argparse.Namespace) -> dict[str, Any]:
     """The golden examples against what the build machine saw."""
-    result = selftest(model)
-    result.require(str(model.path))
-    return dict(msgspec.to_builtins(result))
+    return dict(msgspec.to_builtins(selftest(model)))
 
 
 def outside_calibration(model: Model, feed: dict[str, np.ndarray]) -> list[str]:
@@ -88,10 +89,26 @@ def outside_calibration(model: Model, feed: dict[str, np.ndarray]) -> list[str]:
     return warnings
 
 
-def summary(array: np.ndarray) -> dict[str, Any]:
+def summary(output: Any) -> dict[str, Any]:
     """Shape, dtype and the first values of an output, as JSON can hold them."""
-    values = [value if np.isfinite(value) else None for value in array.ravel()[:10].astype(np.float64)]
-    return {"shape": list(array.shape), "dtype": str(array.dtype), "first": values}
+    if not isinstance(output, np.ndarray):  # a sequence or a map
+        return {"type": type(output).__name__, "length": len(output)}
+    first = output.ravel()[:10].tolist()
+    values = [value if not isinstance(value, float) or isfinite(value) else None for value in first]
+    return {"shape": list(output.shape), "dtype": str(output.dtype), "first": values}
+
+
+def printable(path: Path) -> str:
+    """A path as text that JSON can hold, even where its bytes are not UTF-8."""
+    return str(path).encode(errors="replace").decode()
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, for argparse."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
 
 
 def plain(document: dict[str, Any], indent: str = "") -> str:
@@ -115,7 +132,7 @@ def parser() -> argparse.ArgumentParser:
         verb.set_defaults(function=function)
         verb.add_argument("bundle", type=Path, help="a NAME.edge directory, or a plain .onnx file")
         verb.add_argument("--json", action="store_true", help="print one JSON document on standard output")
-        verb.add_argument("--threads", type=int, help="intra-op threads (default: what this process may use)")
+        verb.add_argument("--threads", type=positive, help="intra-op threads (default: what this process may use)")
         verb.add_argument("--provider", help="another execution provider than the bundle's, taken strictly")
         verb.add_argument("--fallback", help="a provider to accept where the other cannot be had")
         verb.add_argument("--any-isa", action="store_true", help="open it even where its figures do not hold")
@@ -124,12 +141,15 @@ def parser() -> argparse.ArgumentParser:
         if function is run:
             verb.add_argument("--output", type=Path, help="write the outputs to this .npz file")
         if function is bench:
-            verb.add_argument("--rounds", type=int, default=25, help="rounds of about 10 ms (default: 25)")
+            verb.add_argument("--rounds", type=positive, default=25, help="rounds of about 10 ms (default: 25)")
     return top
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one verb; 0 done, 1 the user's problem in one line, 2 wrong usage."""
+    """Runs one verb; 0 done, 1 the user's problem in one line, 2 wrong usage.
+
+    A self-test that fails still prints what it saw, and its exit status is 1.
+    """
     arguments = parser().parse_args(argv)
     try:
         model = load(
@@ -142,14 +162,22 @@ def main(argv: list[str] | None = None) -> int:
         if model.fallback_reason:
             sys.stderr.write(f"warning: {model.fallback_reason}; running on {model.provider}\n")
         document = arguments.function(model, arguments)
+        # ASCII, so that no terminal's encoding stands in the way; NaN and infinity have no JSON and may not come this far.
+        text = json.dumps(document, allow_nan=False) if arguments.json else plain(document)
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+        if arguments.function is prove:
+            msgspec.convert(document, SelfTest).require(printable(arguments.bundle))
     except EdgekitError as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        return 1
+    except BrokenPipeError:
+        # Whoever read this has gone: nothing is left to say, not even while Python closes standard output.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130
-    text = msgspec.json.encode(document).decode() if arguments.json else plain(document)
-    sys.stdout.write(f"{text}\n")
     return 0
 
 

@@ -1,15 +1,25 @@
-"""Named arrays in ``.npz`` files, never pickled, and whole or absent."""
+"""Named arrays in ``.npz`` files, never pickled, and whole or absent.
+
+`numpy.savez` takes the names as keyword arguments, so that an array called ``file`` or ``allow_pickle`` would not be
+saved: the members are written and read here one by one. The files are those that `numpy.load` opens.
+"""
 
 import os
+import zipfile
+import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
 from edgekit_runtime.errors import InputError, OutputError
 
 __all__ = ["read_arrays", "write_arrays"]
+
+SUFFIX = ".npy"
+# What zipfile and numpy raise on damaged, encrypted, unknown or absurdly sized members.
+DAMAGE = (OSError, ValueError, EOFError, RuntimeError, NotImplementedError, MemoryError, zipfile.BadZipFile, zlib.error)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -19,14 +29,11 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         InputError: The file is missing, damaged, or holds pickled objects.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise InputError(f"read {path}: it holds one unnamed array; save with np.savez(path, input_name=array)")
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, BadZipFile, EOFError, KeyError, AttributeError, TypeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"read {path}: not an .npz file of plain arrays: {error}") from error
+        with zipfile.ZipFile(path) as archive:
+            return {member.removesuffix(SUFFIX): _read_member(archive, member) for member in archive.namelist()}
+    except DAMAGE as error:
+        advice = "save with numpy.savez(path, input_name=array)"
+        raise InputError(f"read {path}: not an .npz file of plain arrays: {error or type(error).__name__}; {advice}") from error
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -36,15 +43,25 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         InputError: An array holds Python objects.
         OutputError: The file could not be written.
     """
-    for name, array in arrays.items():
+    plain = {name: np.asanyarray(array) for name, array in arrays.items()}
+    for name, array in plain.items():
         if array.dtype.hasobject:
             raise InputError(f"write {path.name}: {name!r} holds Python objects, which are never pickled here")
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}")
     try:
-        with aside.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **dict(arrays))
+        with zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, array in plain.items():
+                with archive.open(name + SUFFIX, "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, array, allow_pickle=False)
         aside.replace(path)
     except OSError as error:
         raise OutputError(f"write {path}: {error.strerror or error}") from error
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink()
+
+
+def _read_member(archive: zipfile.ZipFile, member: str) -> np.ndarray:
+    with archive.open(member) as file:
+        array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+        return array

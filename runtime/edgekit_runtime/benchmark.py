@@ -11,7 +11,7 @@ from edgekit_runtime.errors import InputError
 from edgekit_runtime.fresh_process import run_in_fresh_process
 from edgekit_runtime.model import Model
 from edgekit_runtime.selftest import GOLDEN, unpack_golden
-from edgekit_runtime.session import Provider, SessionConfig
+from edgekit_runtime.session import Provider
 from edgekit_runtime.timing import interleave
 
 __all__ = ["Benchmark", "benchmark", "example_feed", "size_bytes"]
@@ -46,11 +46,8 @@ def benchmark(model: Model, feed: Mapping[str, np.ndarray], rounds: int = 25) ->
     feed = dict(feed)
     timings = interleave({"model": lambda: model(feed)}, rounds=rounds)["model"]
     file = model_file(model)
-    manifest = model.manifest
-    base = manifest.session if manifest else SessionConfig()
-    config = SessionConfig(model.threads, base.graph_optimization, base.entries)
-    provider = manifest.provider if manifest and manifest.provider.name == model.provider else Provider(model.provider)
-    fresh = run_in_fresh_process(file, feed, provider, config)
+    config = msgspec.structs.replace(model.session_config, threads=model.threads)
+    fresh = run_in_fresh_process(file, feed, Provider(model.provider, model.provider_options), config)
     return Benchmark(
         latency_ms=timings.median_ms,
         latency_p99_ms=timings.p99_ms,

@@ -1,6 +1,7 @@
 """Reading a bundle: every file is there, none is extra, and each has the SHA-256 that the manifest promises."""
 
 import hashlib
+import stat
 from pathlib import Path
 
 from edgekit_runtime.errors import BundleError
@@ -24,11 +25,13 @@ def read_manifest(path: Path) -> Manifest:
         problem = "is a file" if path.exists() else "does not exist"
         raise BundleError(f"open {path}: it {problem}; a bundle is a directory with a {MANIFEST}")
     try:
+        if (path / MANIFEST).is_symlink():
+            raise BundleError(f"open {path}: {MANIFEST} is a link, not a plain file; copy the bundle again")
         data = (path / MANIFEST).read_bytes()
     except FileNotFoundError as error:
         raise BundleError(f"open {path}: there is no {MANIFEST} in it, so it is not a bundle") from error
     except OSError as error:
-        raise BundleError(f"open {path}: {MANIFEST} cannot be read: {error.strerror}") from error
+        raise BundleError(f"open {path}: {MANIFEST} cannot be read: {error.strerror or error}") from error
     return decode_manifest(data, str(path))
 
 
@@ -38,22 +41,33 @@ def check_files(path: Path, manifest: Manifest) -> None:
     Raises:
         BundleError: A file is missing, extra, a link, or has other bytes than the manifest promises.
     """
-    for extra in sorted({entry.name for entry in path.iterdir()} - {MANIFEST, *manifest.files}):
+    try:
+        present = {entry.name for entry in path.iterdir()}
+    except OSError as error:
+        raise BundleError(f"open {path}: it cannot be listed: {error.strerror or error}") from error
+    for extra in sorted(present - {MANIFEST, *manifest.files}):
         raise BundleError(f"open {path}: {extra} is not part of the bundle; remove it or copy the bundle again")
     for name, promised in manifest.files.items():
-        file = path / name
-        if file.is_symlink() or (file.exists() and not file.is_file()):
-            raise BundleError(f"open {path}: {name} is not a plain file; copy the bundle again")
-        if not file.exists():
+        if name not in present:
             raise BundleError(f"open {path}: {name} is missing; copy the bundle again")
-        size_bytes = file.stat().st_size
-        if size_bytes != promised.size_bytes:
-            raise BundleError(
-                f"open {path}: {name} has {size_bytes} bytes, the manifest promises {promised.size_bytes}; "
-                "it is truncated or changed, copy the bundle again"
-            )
-        if file_entry(file).sha256 != promised.sha256:
-            raise BundleError(f"open {path}: {name} is damaged (its SHA-256 does not fit); copy the bundle again")
+        try:
+            _check_file(path, name, promised)
+        except OSError as error:
+            raise BundleError(f"open {path}: {name} cannot be read: {error.strerror or error}") from error
+
+
+def _check_file(path: Path, name: str, promised: FileEntry) -> None:
+    # lstat before anything opens it: a link, a pipe or a device is not read at all.
+    status = (path / name).lstat()
+    if not stat.S_ISREG(status.st_mode):
+        raise BundleError(f"open {path}: {name} is not a plain file; copy the bundle again")
+    if status.st_size != promised.size_bytes:
+        raise BundleError(
+            f"open {path}: {name} has {status.st_size} bytes, the manifest promises {promised.size_bytes}; "
+            "it is truncated or changed, copy the bundle again"
+        )
+    if file_entry(path / name).sha256 != promised.sha256:
+        raise BundleError(f"open {path}: {name} is damaged (its SHA-256 does not fit); copy the bundle again")
 
 
 def file_entry(path: Path) -> FileEntry:

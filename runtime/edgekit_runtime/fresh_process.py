@@ -17,12 +17,14 @@ import msgspec
 import numpy as np
 
 from edgekit_runtime.arrays import read_arrays, write_arrays
-from edgekit_runtime.errors import SessionError
+from edgekit_runtime.errors import OutputError, SessionError
 from edgekit_runtime.session import Provider, SessionConfig, open_session, short_reason
 
 __all__ = ["FreshRun", "run_in_fresh_process"]
 
 TIMEOUT_S = 300
+# The child's exit status for a model that it could not open or run; Python's own 1 stays for everything unforeseen.
+REFUSED = 3
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -52,24 +54,56 @@ def run_in_fresh_process(
     """Opens `model` and runs it once in a new Python process.
 
     Raises:
+        InputError: `feed` holds Python objects, which are not sent to another process.
+        OutputError: The feed could not be written for the new process.
         SessionError: It did not open, did not run, crashed the process, or took longer than `timeout_s`.
     """
-    with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-        feed_path = Path(folder) / "feed.npz"
-        write_arrays(feed_path, feed)
-        order = msgspec.json.encode(Order(str(model), str(feed_path), provider, session))
-        command = [sys.executable, "-m", "edgekit_runtime.fresh_process"]
-        try:
-            done = subprocess.run(command, input=order, capture_output=True, timeout=timeout_s, check=False)
-        except subprocess.TimeoutExpired as error:
-            raise SessionError(f"run {model.name} in a fresh process: no output after {timeout_s:.0f} s") from error
-    if done.returncode < 0:
-        name = signal.Signals(-done.returncode).name
-        raise SessionError(f"run {model.name} in a fresh process: it brought its process down ({name})")
+    what = f"run {model.name} in a fresh process"
+    try:
+        with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
+            feed_path = Path(folder) / "feed.npz"
+            write_arrays(feed_path, feed)
+            order = msgspec.json.encode(Order(str(model), str(feed_path), provider, session))
+            done = subprocess.run(
+                child_command(), input=order, capture_output=True, timeout=timeout_s, check=False, env=child_environment()
+            )
+    except subprocess.TimeoutExpired as error:
+        raise SessionError(f"{what}: no output after {timeout_s:.0f} s; the model hangs, or needs a longer timeout") from error
+    except OSError as error:
+        raise OutputError(f"{what}: it could not be started: {error.strerror or error}") from error
+    return answer(what, done)
+
+
+def answer(what: str, done: "subprocess.CompletedProcess[bytes]") -> FreshRun:
+    """What a finished process saw, or its failure as a SessionError."""
+    said = done.stderr.decode(errors="replace").strip().splitlines()
+    if done.returncode == REFUSED and said:
+        raise SessionError(f"{what}: {said[-1]}")
     if done.returncode != 0:
-        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
-        raise SessionError(f"run {model.name} in a fresh process: {lines[-1]}")
-    return msgspec.json.decode(done.stdout.splitlines()[-1], type=FreshRun)
+        last_words = f": {said[-1]}" if said else ""
+        raise SessionError(f"{what}: it brought its process down ({exit_name(done.returncode)}{last_words})")
+    try:
+        return msgspec.json.decode(done.stdout.splitlines()[-1], type=FreshRun)
+    except (IndexError, msgspec.MsgspecError) as error:
+        raise SessionError(f"{what}: it ended without an answer") from error
+
+
+def child_command() -> list[str]:
+    """The new process: this interpreter, without the working directory among the places that it imports from."""
+    return [sys.executable, "-P", "-m", "edgekit_runtime.fresh_process"]
+
+
+def child_environment() -> dict[str, str]:
+    """This process's environment, with what it imports from handed on, so that both import the same packages."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(folder for folder in sys.path if folder)}
+
+
+def exit_name(returncode: int) -> str:
+    """A name for how a process ended: its signal where it has one."""
+    try:
+        return signal.Signals(-returncode).name
+    except ValueError:
+        return f"signal {-returncode}" if returncode < 0 else f"exit status {returncode}"
 
 
 def peak_rss_bytes() -> int | None:
@@ -108,10 +142,10 @@ def main() -> int:
         spent_ms = (perf_counter_ns() - start) / 1e6
     except SessionError as error:
         sys.stderr.write(f"{' '.join(str(error).split())}\n")
-        return 1
+        return REFUSED
     except Exception as error:  # noqa: BLE001 - onnxruntime raises a dozen unrelated types here
         sys.stderr.write(f"{short_reason(error)}\n")
-        return 1
+        return REFUSED
     sys.stdout.buffer.write(msgspec.json.encode(FreshRun(spent_ms, peak_rss_bytes())) + b"\n")
     return 0
 

@@ -3,6 +3,7 @@
 import os
 import platform
 from functools import cache
+from importlib import import_module
 from math import ceil
 from pathlib import Path
 
@@ -23,6 +24,16 @@ FEATURES = {
     "i8mm": ("i8mm",),
     "fp16": ("fphp", "asimdhp", "avx512_fp16"),
     "bf16": ("bf16", "avx512_bf16", "amx_bf16"),
+}
+# What numpy calls the same where there is no /proc/cpuinfo (macOS, Windows); it looks for no others.
+NUMPY_FEATURES = {
+    "avx2": ("AVX2",),
+    "avx512": ("AVX512F",),
+    "vnni": ("AVX512VNNI",),
+    "neon": ("NEON", "ASIMD"),
+    "dotprod": ("ASIMDDP",),
+    "fp16": ("FPHP", "ASIMDHP", "AVX512FP16"),
+    "bf16": ("AVX512BF16",),
 }
 ARCHITECTURES = {"amd64": "x86_64", "x86_64": "x86_64", "arm64": "aarch64", "aarch64": "aarch64"}
 
@@ -59,7 +70,7 @@ def machine() -> Machine:
     return Machine(
         architecture=ARCHITECTURES.get(name, name),
         cpu=cpu_name(info),
-        isa=isa_features(info),
+        isa=isa_features(info) or isa_from_numpy(),
         cores=available_cores(),
         cores_total=os.cpu_count() or 1,
         memory_bytes=memory_limit(),
@@ -92,6 +103,15 @@ def isa_features(cpuinfo: str) -> tuple[str, ...]:
         if left.strip() in ("flags", "Features"):
             words.update(right.split())
     return tuple(name for name, flags in FEATURES.items() if words.intersection(flags))
+
+
+def isa_from_numpy() -> tuple[str, ...]:
+    """The features that numpy found in the processor itself; none where this numpy does not tell."""
+    try:
+        found: dict[str, bool] = import_module("numpy._core._multiarray_umath").__cpu_features__
+    except (ImportError, AttributeError):
+        return ()
+    return tuple(name for name, flags in NUMPY_FEATURES.items() if any(found.get(flag, False) for flag in flags))
 
 
 def available_cores() -> int:

@@ -6,7 +6,6 @@ a damaged model. That guards against accidents; it is not a signature.
 
 import hashlib
 import re
-from pathlib import PurePosixPath, PureWindowsPath
 
 import msgspec
 
@@ -19,6 +18,8 @@ __all__ = ["FORMAT", "MANIFEST", "Chosen", "FileEntry", "InputRange", "Manifest"
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+# Letters that mean the same on every file system: no separators, no drives, no streams, no hidden files.
+FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}")
 SEAL = re.compile(rb',\n  "sha256": "([0-9a-f]{64})"\n}\n\Z')
 
 
@@ -120,8 +121,10 @@ def decode_manifest(data: bytes, where: str) -> Manifest:
         version = msgspec.json.decode(plain, type=Versioned).format
         if version > FORMAT:
             raise _too_new(version, where)
+        if version < 1:
+            raise BundleError(f"open {where}: {MANIFEST} says format {version}; formats count from 1; deploy it again")
         manifest = msgspec.json.decode(plain, type=Manifest)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"open {where}: {MANIFEST} does not hold to format {FORMAT}: {error}; deploy it again") from error
     for name in (*manifest.files, manifest.model):
         _check_name(name, where)
@@ -133,7 +136,7 @@ def decode_manifest(data: bytes, where: str) -> Manifest:
 def _newer_or_damaged(data: bytes, where: str) -> BundleError:
     try:
         version = msgspec.json.decode(data, type=Versioned).format
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         version = FORMAT
     if version > FORMAT and SEAL.search(data) is None:
         return _too_new(version, where)
@@ -141,12 +144,9 @@ def _newer_or_damaged(data: bytes, where: str) -> BundleError:
 
 
 def _too_new(version: int, where: str) -> BundleError:
-    return BundleError(
-        f"open {where}: the bundle has format {version}, this runtime reads up to {FORMAT}; upgrade edgekit-runtime"
-    )
+    return BundleError(f"open {where}: the bundle has format {version}, this runtime reads up to {FORMAT}; upgrade edgekit-runtime")
 
 
 def _check_name(name: str, where: str) -> None:
-    plain = name not in ("", ".", "..", MANIFEST) and PurePosixPath(name).name == name and PureWindowsPath(name).name == name
-    if not plain:
+    if not FILE_NAME.fullmatch(name) or name.lower() == MANIFEST:
         raise BundleError(f"open {where}: {MANIFEST} names {name!r}, which is not a plain file name inside the bundle; refused")

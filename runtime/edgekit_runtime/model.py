@@ -1,18 +1,25 @@
-"""The model wrapper: opens a bundle (or a plain ``.onnx`` file) and calls it with its inputs checked."""
+"""The model wrapper: opens a bundle (or a plain ``.onnx`` file) and calls it with its inputs checked.
+
+What opening needs is imported by `load`, not by this module: msgspec, hashlib and pathlib cost several times what all of
+this costs, and a program should pay for them when it opens a model, not when it starts.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
 
-from edgekit_runtime.bundle import check_files, read_manifest
 from edgekit_runtime.errors import BundleError, SessionError
-from edgekit_runtime.machine import machine, missing_isa
-from edgekit_runtime.manifest import Manifest
-from edgekit_runtime.session import OpenSession, Provider, SessionConfig, open_session, short_reason
-from edgekit_runtime.tensors import FeedCheck, TensorSpec, dtype_from_onnxruntime
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edgekit_runtime.manifest import Manifest
+    from edgekit_runtime.session import OpenSession, Provider
+    from edgekit_runtime.tensors import TensorSpec
 
 __all__ = ["Model", "load"]
 
@@ -26,41 +33,50 @@ class Model:
         provider: The execution provider that it really runs on.
         threads: Intra-op threads.
         fallback_reason: Why `provider` is not the one the bundle asks for; ``None`` when it is.
+        provider_options: Options that the provider was given.
+        session_config: Session options as they were asked for.
         manifest: The bundle's manifest; ``None`` for a plain model file.
         path: Where it was opened from.
         session: onnxruntime's session below.
     """
 
     def __init__(self, opened: OpenSession, path: Path, manifest: Manifest | None = None) -> None:
+        from edgekit_runtime.tensors import FeedCheck
+
         self.session = opened.session
         self.provider = opened.provider
         self.threads = opened.threads
         self.fallback_reason = opened.fallback_reason
+        self.provider_options = opened.provider_options
+        self.session_config = opened.config
         self.path = path
         self.manifest = manifest
         self.inputs = _specs(opened.session.get_inputs())
         self.outputs = _specs(opened.session.get_outputs())
-        self._check = FeedCheck(self.inputs)
+        # onnxruntime tells no shape both for a scalar and for an input without a rank; a bundle's inputs have one.
+        unranked = () if manifest else tuple(spec.name for spec in self.inputs if not spec.shape)
+        self._check = FeedCheck(self.inputs, unranked)
         self._names = [output.name for output in self.outputs]
         self._run = opened.session.run
 
-    def __call__(self, *arrays: Any, **named: Any) -> dict[str, np.ndarray]:
+    def __call__(self, /, *arrays: Any, **named: Any) -> dict[str, np.ndarray]:
         """Runs the model once.
 
         Raises:
             InputError: The inputs do not fit; says which, what it got and what it takes.
             SessionError: onnxruntime failed while running.
         """
-        feed = arrays[0] if len(arrays) == 1 else None
         # The exact type first: an isinstance check against Mapping costs a third of a call's whole overhead.
-        if not named and (type(feed) is dict or isinstance(feed, Mapping)):
-            pass
+        if len(arrays) == 1 and not named and (type(arrays[0]) is dict or isinstance(arrays[0], Mapping)):
+            feed = arrays[0]
         else:
             feed = self._check.gather(arrays, named)
         self._check.check(feed)
         try:
             return dict(zip(self._names, self._run(self._names, feed), strict=True))
         except Exception as error:
+            from edgekit_runtime.session import short_reason
+
             shapes = {name: list(array.shape) for name, array in feed.items()}
             raise SessionError(f"run {self.path.name} with shapes {shapes}: {short_reason(error)}") from error
 
@@ -93,6 +109,11 @@ def load(
         ProviderError: The provider cannot be had.
         SessionError: onnxruntime could not open the model.
     """
+    from pathlib import Path
+
+    from edgekit_runtime.bundle import check_files, read_manifest
+    from edgekit_runtime.session import Provider, SessionConfig, open_session
+
     path = Path(path)
     asked = Provider(provider) if isinstance(provider, str) else provider
     if threads is not None and threads < 1:
@@ -102,19 +123,30 @@ def load(
     manifest = read_manifest(path)
     check_files(path, manifest)
     _check_release(path, manifest)
-    missing = missing_isa(manifest.isa) if check_isa else []
+    if check_isa:
+        _check_isa(path, manifest)
+    config = SessionConfig(threads or manifest.session.threads, manifest.session.graph_optimization, manifest.session.entries)
+    opened = open_session(path / manifest.model, asked or manifest.provider, config, fallback)
+    model = Model(opened, path, manifest)
+    for verb, found, promised in (("takes", model.inputs, manifest.inputs), ("gives", model.outputs, manifest.outputs)):
+        if [(spec.name, spec.dtype) for spec in found] != [(spec.name, spec.dtype) for spec in promised]:
+            raise BundleError(
+                f"open {path}: {manifest.model} {verb} {'; '.join(map(str, found))}, the manifest promises "
+                f"{'; '.join(map(str, promised))}; deploy it again"
+            )
+    return model
+
+
+def _check_isa(path: Path, manifest: Manifest) -> None:
+    from edgekit_runtime.machine import machine, missing_isa
+
+    missing = missing_isa(manifest.isa)
     if missing:
         raise BundleError(
             f"open {path}: {manifest.chosen.name} needs {', '.join(missing)} to compute what was measured, and this "
             f"{machine().architecture} has {', '.join(machine().isa) or 'none of it'}; deploy for a target like this "
             "machine, or pass check_isa=False and run the self-test"
         )
-    config = SessionConfig(threads or manifest.session.threads, manifest.session.graph_optimization, manifest.session.entries)
-    opened = open_session(path / manifest.model, asked or manifest.provider, config, fallback)
-    model = Model(opened, path, manifest)
-    if [spec.name for spec in model.inputs] != [spec.name for spec in manifest.inputs]:
-        raise BundleError(f"open {path}: {manifest.model} takes {model.inputs}, the manifest promises {manifest.inputs}")
-    return model
 
 
 def _check_release(path: Path, manifest: Manifest) -> None:
@@ -129,13 +161,13 @@ def _check_release(path: Path, manifest: Manifest) -> None:
 
 
 def _specs(nodes: list[Any]) -> tuple[TensorSpec, ...]:
+    from edgekit_runtime.tensors import TensorSpec, dtype_from_onnxruntime
+
     return tuple(
         TensorSpec(
             node.name,
             dtype_from_onnxruntime(node.type),
-            tuple(
-                axis if isinstance(axis, int) else str(axis or f"{node.name}_{index}") for index, axis in enumerate(node.shape)
-            ),
+            tuple(axis if isinstance(axis, int) else str(axis or f"{node.name}_{index}") for index, axis in enumerate(node.shape)),
         )
         for node in nodes
     )

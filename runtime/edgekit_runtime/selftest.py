@@ -5,14 +5,14 @@ distance from the build machine's outputs stays below the quantization error its
 float model's), or, for a model that has next to none, below a ten-thousandth of the largest output.
 """
 
-from pathlib import Path
+from math import isfinite
 
 import msgspec
 import numpy as np
 
 from edgekit_runtime.accuracy import difference
 from edgekit_runtime.arrays import read_arrays
-from edgekit_runtime.errors import BundleError, SelfTestError
+from edgekit_runtime.errors import BundleError, InputError, SelfTestError
 from edgekit_runtime.measurement import finite
 from edgekit_runtime.model import Model
 
@@ -48,10 +48,11 @@ class SelfTest(msgspec.Struct, frozen=True):
     def require(self, name: str) -> None:
         """Raises SelfTestError unless the test passed."""
         if not self.passed:
+            far = "infinitely far (another shape, or NaN)" if self.rms_diff is None else f"{self.rms_diff:.3g} (rms) away"
+            here, there = ("none" if value is None else f"{value:.1f} dB" for value in (self.sqnr_db, self.sqnr_db_build))
             raise SelfTestError(
-                f"self-test of {name}: outputs are {self.rms_diff:.3g} (rms) from the build machine's, allowed are "
-                f"{self.tolerance:.3g}; SQNR against float is {self.sqnr_db} dB here and {self.sqnr_db_build} dB there. Do "
-                "not use this bundle here: deploy for this machine's target"
+                f"self-test of {name}: outputs are {far} from the build machine's, allowed are {self.tolerance:.3g}; SQNR "
+                f"against float is {here} here, {there} there. Do not use this bundle here: deploy for this machine's target"
             )
 
 
@@ -74,12 +75,14 @@ def unpack_golden(arrays: dict[str, np.ndarray]) -> tuple[Outputs, Outputs, Outp
     for key, array in arrays.items():
         kind, _, rest = key.partition("/")
         index, _, name = rest.partition("/")
-        if kind not in kinds or not index.isdigit() or not name:
+        if kind not in kinds or not index.isdecimal() or not name:
             raise BundleError(f"read {GOLDEN}: unexpected entry {key!r}")
         kinds[kind].setdefault(int(index), {})[name] = array
-    inputs, floats, outputs = ([examples[index] for index in sorted(examples)] for examples in kinds.values())
-    if not inputs or len(inputs) != len(floats) or len(inputs) != len(outputs):
-        raise BundleError(f"read {GOLDEN}: {len(inputs)} inputs, {len(floats)} float and {len(outputs)} model outputs")
+    indices = sorted(kinds["input"])
+    if not indices or any(sorted(examples) != indices for examples in kinds.values()):
+        counts = ", ".join(f"{len(examples)} of {kind}" for kind, examples in kinds.items())
+        raise BundleError(f"read {GOLDEN}: the examples do not belong together ({counts}); deploy it again")
+    inputs, floats, outputs = ([examples[index] for index in indices] for examples in kinds.values())
     return inputs, floats, outputs
 
 
@@ -87,14 +90,19 @@ def selftest(model: Model) -> SelfTest:
     """Runs the golden examples of an open bundle.
 
     Raises:
-        BundleError: `model` is a plain model file, which has no golden outputs.
+        BundleError: `model` is a plain model file, which has no golden outputs, or they are those of another model.
     """
     if model.manifest is None:
         raise BundleError(f"self-test of {model.path}: a plain model file has no golden outputs; self-test a bundle")
-    inputs, floats, built = unpack_golden(read_arrays(Path(model.path) / GOLDEN))
-    here = [model(feed) for feed in inputs]
-    there, quantization = difference(here, built), difference(built, floats)
-    tolerance = max(quantization.rms_diff, FLOAT_TOLERANCE * quantization.peak)
+    try:
+        inputs, floats, built = unpack_golden(read_arrays(model.path / GOLDEN))
+        here = [model(feed) for feed in inputs]
+        there, quantization, against_float = difference(here, built), difference(built, floats), difference(here, floats)
+    except InputError as error:
+        raise BundleError(f"self-test of {model.path}: {GOLDEN} does not fit the model: {error}; deploy it again") from error
+    # Where the build machine's own outputs were NaN or infinite, that distance would allow anything.
+    quantized = quantization.rms_diff if isfinite(quantization.rms_diff) else 0.0
+    tolerance = max(quantized, FLOAT_TOLERANCE * quantization.peak)
     return SelfTest(
         passed=bool(there.rms_diff <= tolerance),
         examples=len(inputs),
@@ -102,6 +110,6 @@ def selftest(model: Model) -> SelfTest:
         max_abs_diff=finite(there.max_abs_diff),
         rms_diff=finite(there.rms_diff),
         tolerance=tolerance,
-        sqnr_db=finite(difference(here, floats).sqnr_db),
+        sqnr_db=finite(against_float.sqnr_db),
         sqnr_db_build=finite(quantization.sqnr_db),
     )

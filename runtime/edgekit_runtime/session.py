@@ -1,5 +1,6 @@
 """Opening a model in onnxruntime: options, the provider that was asked for, and its errors in plain words."""
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,8 @@ LEVELS = {
     "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
     "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
+PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
+LOCATION = re.compile(r"/\S+\.(?:cc|h):\d+ (?=\S)")
 PACKAGES = {
     "QNNExecutionProvider": "onnxruntime-qnn",
     "OpenVINOExecutionProvider": "onnxruntime-ep-openvino",
@@ -56,12 +59,16 @@ class OpenSession(msgspec.Struct, frozen=True):
         provider: The provider in use.
         threads: Intra-op threads in use.
         fallback_reason: Why `provider` is not the one that was asked for; ``None`` when it is.
+        provider_options: Options that the provider was given.
+        config: Session options as they were asked for.
     """
 
     session: ort.InferenceSession
     provider: str
     threads: int
     fallback_reason: str | None = None
+    provider_options: dict[str, str] = {}
+    config: SessionConfig = SessionConfig()
 
 
 def session_options(config: SessionConfig) -> ort.SessionOptions:
@@ -70,7 +77,8 @@ def session_options(config: SessionConfig) -> ort.SessionOptions:
     options.graph_optimization_level = LEVELS[config.graph_optimization]
     options.intra_op_num_threads = config.threads or available_cores()
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    # Fatal only: what onnxruntime calls an error reaches the caller as an exception, once.
+    options.log_severity_level = 4
     for key, value in config.entries.items():
         options.add_session_config_entry(key, value)
     return options
@@ -99,7 +107,7 @@ def open_session(
         if fallback is None or fallback == provider.name:
             raise
         opened = _open_strictly(path, Provider(fallback), config)
-        return OpenSession(opened.session, opened.provider, opened.threads, fallback_reason=str(error))
+        return msgspec.structs.replace(opened, fallback_reason=str(error))
 
 
 def _open_strictly(path: Path, provider: Provider, config: SessionConfig) -> OpenSession:
@@ -111,14 +119,12 @@ def _open_strictly(path: Path, provider: Provider, config: SessionConfig) -> Ope
             f"open {path.name}: {provider.name} is not in this onnxruntime {ort.__version__} (it has "
             f"{', '.join(available)}); {advice}, or allow fallback='{CPU}'"
         )
-    options = session_options(config)
-    if provider.name != CPU:
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        session = ort.InferenceSession(
-            str(path), options, providers=[(provider.name, dict(provider.options))], enable_fallback=0
-        )
-    except Exception as error:
+        options = session_options(config)
+        if provider.name != CPU:
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        session = ort.InferenceSession(str(path), options, providers=[(provider.name, dict(provider.options))], enable_fallback=0)
+    except Exception as error:  # onnxruntime raises a dozen unrelated types here
         kind = SessionError if provider.name == CPU else ProviderError
         raise kind(
             f"open {path.name} on {provider.name}: onnxruntime {ort.__version__} refused it: {short_reason(error)}"
@@ -128,14 +134,10 @@ def _open_strictly(path: Path, provider: Provider, config: SessionConfig) -> Ope
             f"open {path.name}: asked for {provider.name}, onnxruntime chose {session.get_providers()[0]}; "
             f"allow fallback='{CPU}' to accept that"
         )
-    return OpenSession(session, provider.name, options.intra_op_num_threads)
+    return OpenSession(session, provider.name, options.intra_op_num_threads, provider_options=provider.options, config=config)
 
 
 def short_reason(error: BaseException) -> str:
-    """The first telling line of one of onnxruntime's messages, without its source locations."""
-    text = str(error).strip() or type(error).__name__
-    for marker in ("Status Message: ", " : "):
-        if marker in text:
-            text = text.rsplit(marker, 1)[1]
-            break
-    return " ".join(text.split())[:300]
+    """One of onnxruntime's messages in one line, without its error codes and source locations."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return LOCATION.sub("", PREFIX.sub("", text))[:300]

@@ -1,12 +1,12 @@
 """What a model takes and gives: names, dtypes and shapes, and the check of a feed against them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from edgekit_runtime.errors import InputError
+from edgekit_runtime.errors import InputError, SessionError
 
 __all__ = ["FeedCheck", "TensorSpec", "dtype_from_onnxruntime"]
 
@@ -54,9 +54,13 @@ class FeedCheck:
 
     Args:
         specs: The model's inputs.
+        unranked: Names of inputs that take any number of axes.
+
+    Raises:
+        SessionError: An input is of a kind that no numpy array holds: bfloat16, a sequence, a map.
     """
 
-    def __init__(self, specs: Sequence[TensorSpec]) -> None:
+    def __init__(self, specs: Sequence[TensorSpec], unranked: Collection[str] = ()) -> None:
         self.specs = tuple(specs)
         axes: dict[str, int] = {}
         for spec in specs:
@@ -71,7 +75,8 @@ class FeedCheck:
                 for axis, label in enumerate(spec.shape)
                 if isinstance(label, str) and (axes[label] > 1 or spec.shape.count(label) > 1)
             )
-            plans.append((spec.name, np.dtype(spec.dtype), len(spec.shape), fixed, tied))
+            rank = None if spec.name in unranked else len(spec.shape)
+            plans.append((spec.name, _numpy_dtype(spec), rank, fixed, tied))
         self._plans = tuple(plans)
 
     def check(self, feed: Mapping[str, Any]) -> None:
@@ -82,10 +87,13 @@ class FeedCheck:
             sizes: dict[str, int] = {}
             for name, dtype, rank, fixed, tied in self._plans:
                 array = feed[name]
-                if array.dtype != dtype:
+                # The quick test before the thorough one, twice: most arrays are plain ones with numpy's own dtype object.
+                if type(array) is not np.ndarray and not isinstance(array, np.ndarray):
+                    raise self._not_an_array(name, array)
+                if array.dtype is not dtype and array.dtype != dtype:
                     raise self._wrong_dtype(name, array, dtype)
                 shape = array.shape
-                if len(shape) != rank:
+                if rank is not None and len(shape) != rank:
                     raise self._wrong_shape(name, shape, f"{rank} axes, got {len(shape)}")
                 for axis, size in fixed:
                     if shape[axis] != size:
@@ -96,8 +104,6 @@ class FeedCheck:
                         raise self._wrong_shape(name, shape, problem)
         except KeyError as error:
             raise self._wrong_names(feed) from error
-        except AttributeError as error:
-            raise self._not_an_array(feed) from error
 
     def gather(self, arrays: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
         """One feed from positional arrays (in the model's order) and named ones."""
@@ -130,14 +136,19 @@ class FeedCheck:
         )
 
     def _wrong_shape(self, name: str, shape: tuple[int, ...], expected: str) -> InputError:
+        return InputError(f"model call, input {name!r}: shape {list(shape)} does not fit {self._spec(name)}: expected {expected}")
+
+    def _not_an_array(self, name: str, value: object) -> InputError:
         return InputError(
-            f"model call, input {name!r}: shape {list(shape)} does not fit {self._spec(name)}: expected {expected}"
+            f"model call, input {name!r}: got {type(value).__name__}, expected a numpy array for {self._spec(name)}; "
+            "convert it with numpy.asarray(…, dtype)"
         )
 
-    def _not_an_array(self, feed: Any) -> InputError:
-        if not isinstance(feed, Mapping):
-            return InputError(f"model call: got {type(feed).__name__}, expected arrays or a dict of {self._described()}")
-        name, value = next((item for item in feed.items() if not isinstance(item[1], np.ndarray)), ("?", feed))
-        return InputError(
-            f"model call, input {name!r}: got {type(value).__name__}, expected a numpy array ({self._described()})"
-        )
+
+def _numpy_dtype(spec: TensorSpec) -> np.dtype:
+    try:
+        return np.dtype(spec.dtype)
+    except TypeError as error:
+        raise SessionError(
+            f"input {spec.name!r} is {spec.dtype}, which no numpy array holds; export the model with an input of another dtype"
+        ) from error

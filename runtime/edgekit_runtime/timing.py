@@ -11,6 +11,7 @@ from time import perf_counter_ns
 import msgspec
 import numpy as np
 
+from edgekit_runtime.errors import InputError
 from edgekit_runtime.measurement import Interval
 
 __all__ = ["Ratio", "Timings", "interleave", "speedup"]
@@ -38,8 +39,8 @@ class Timings:
 
     @property
     def median_ms(self) -> float:
-        """Median over all calls."""
-        return float(np.median(self.calls_ms))
+        """Median of the rounds' medians: one slow spell cannot carry it, and `speedup` is a ratio of exactly these."""
+        return float(np.median(np.median(self.calls_ms, axis=1)))
 
     @property
     def p99_ms(self) -> float:
@@ -63,7 +64,12 @@ def interleave(
         slot_ms: How long each is called within one round, at least three times, after one call that is not counted.
         seed: Seed of the order within rounds.
         on_round: Told the rounds done and the rounds in all.
+
+    Raises:
+        InputError: `rounds` is below 1.
     """
+    if rounds < 1:
+        raise InputError(f"measure latency: rounds={rounds}, expected 1 or more")
     repeats = {name: _repeats(call, slot_ms) for name, call in calls.items()}
     times: dict[str, list[list[float]]] = {name: [] for name in calls}
     order = np.random.default_rng(seed)
@@ -92,7 +98,9 @@ def speedup(baseline: Timings, other: Timings, seed: int = 0) -> Ratio:
     slow, fast = (np.median(timings.calls_ms, axis=1)[draws] for timings in (baseline, other))
     ratios = np.median(slow, axis=1) / np.median(fast, axis=1)
     low, high = np.percentile(ratios, [2.5, 97.5])
-    return Ratio(baseline.median_ms / other.median_ms, (float(low), float(high)))
+    value = baseline.median_ms / other.median_ms
+    # With a handful of rounds the percentiles can miss the value itself: an interval holds what it is an interval of.
+    return Ratio(value, (min(float(low), value), max(float(high), value)))
 
 
 def _repeats(call: Callable[[], object], slot_ms: float) -> int:

@@ -1,0 +1,101 @@
+"""Building candidates: a model file for each, or the reason why there is none."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekit.candidates import Candidate
+from edgekit.progress import Progress
+from edgekit_runtime.errors import QuantizationError
+from edgekit_runtime.session import Provider, SessionConfig
+
+if TYPE_CHECKING:
+    from edgekit_export import Graph, Quantized, Scheme, Statistics
+
+__all__ = ["Built", "build_candidates", "build_float", "quantize_graph"]
+
+
+@dataclass(frozen=True)
+class Built:
+    """A candidate with its model file.
+
+    Attributes:
+        candidate: What it is.
+        path: Its model file; ``None`` where it could not be built.
+        kind: What a verdict calls it.
+        notes: Warnings from building it.
+        failure: Why there is no file.
+    """
+
+    candidate: Candidate
+    path: Path | None
+    kind: str
+    notes: tuple[str, ...] = ()
+    failure: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The candidate's name."""
+        return self.candidate.name
+
+
+def build_float(graph: "Graph", provider: Provider, folder: Path) -> Built:
+    """The float model, with onnxruntime's optimizations done offline where the CPU runs it."""
+    from edgekit_export import Float32, optimize_float
+
+    candidate = Candidate(Float32(), provider, SessionConfig())
+    path = folder / "float32.onnx"
+    (optimize_float(graph) if provider == Provider() else graph).save(path)
+    return Built(candidate, path, "float32")
+
+
+def build_candidates(
+    graph: "Graph", candidates: Sequence[Candidate], statistics: "Statistics | None", folder: Path, progress: Progress
+) -> list[Built]:
+    """Quantizes the graph in every candidate's way; placements that come to the same nodes are built once."""
+    progress.stage("quantize")
+    built: list[Built] = []
+    seen: set[tuple[object, ...]] = set()
+    for index, candidate in enumerate(candidates):
+        path = folder / f"{candidate.name}.onnx"
+        key = _key(graph, candidate, statistics)
+        if key not in seen:
+            seen.add(key)
+            try:
+                quantized = quantize_graph(graph, candidate.scheme, statistics)
+                quantized.graph.save(path)
+                built.append(Built(candidate, path, quantized.kind, quantized.notes))
+            except QuantizationError as error:
+                built.append(Built(candidate, None, "int8", failure=str(error)))
+        progress.advance(index + 1, len(candidates))
+    return built
+
+
+def quantize_graph(graph: "Graph", scheme: "Scheme", statistics: "Statistics | None") -> "Quantized":
+    """One graph in one scheme.
+
+    Raises:
+        QuantizationError: It cannot be done.
+    """
+    from edgekit_export import DynamicInt8, Float32, quantize_dynamic, quantize_static
+
+    if isinstance(scheme, Float32):
+        raise QuantizationError("float32: nothing to quantize; use export")
+    if isinstance(scheme, DynamicInt8):
+        return quantize_dynamic(graph, scheme)
+    if statistics is None:
+        raise QuantizationError(f"{scheme.name}: a static scheme needs calibration data; give some, or use a dynamic scheme")
+    return quantize_static(graph, scheme, statistics.histograms)
+
+
+def _key(graph: "Graph", candidate: Candidate, statistics: "Statistics | None") -> tuple[object, ...]:
+    """What makes a candidate differ from others: for static ones the nodes, and not the placement's name."""
+    from edgekit_export import StaticInt8, ranges_from
+    from edgekit_export.placement import place
+
+    scheme = candidate.scheme
+    if not isinstance(scheme, StaticInt8) or statistics is None or scheme.placement == "everything":
+        return (candidate.name, repr(candidate.provider), repr(candidate.session))
+    nodes = place(graph, scheme.placement, ranges_from(statistics.histograms, "minmax"))
+    return (scheme.flavour, scheme.method, tuple(nodes), repr(candidate.provider), repr(candidate.session))

@@ -1,0 +1,1 @@
+"""What the doctor looks at: the machine, what is installed on it, and whether its integer kernels compute right."""

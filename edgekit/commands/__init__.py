@@ -1,0 +1,1 @@
+"""What a person can ask for, one module a command; the command line and `edgekit`'s own names both lead here."""

@@ -1,0 +1,1 @@
+"""Labs: where candidates are measured."""

@@ -1,0 +1,129 @@
+"""The verdict and its parts in plain words."""
+
+from edgekit.deployment import CandidateResult, Deployment
+from edgekit.report.numbers import drop_decimals, fixed, interval, plain, ratio
+from edgekit_runtime.measurement import Measurement
+
+__all__ = ["LATENCY_LABELS", "MEASURED", "headline", "is_float_itself", "latency_warning", "size_ratio", "standing", "verdict_name"]
+
+LATENCY_LABELS = {
+    "real": "latency",
+    "emulated": "emulated latency",
+    "software": "software latency",
+    "static": "estimated latency",
+}
+
+MEASURED = {
+    "real": "on the hardware itself",
+    "emulated": "in an emulator",
+    "software": "with a software stand-in for the target's accelerator",
+    "static": "statically: from the graph, without running it",
+}
+
+VERDICTS = {"mixed": "Mixed precision"}
+
+PLACES = {
+    "emulated": " in the emulator",
+    "software": " in the software stand-in",
+    "static": " by a static estimate",
+}
+
+
+def is_float_itself(candidate: CandidateResult, baseline: Measurement) -> bool:
+    """Whether a candidate is the float model that the others are compared with, rather than a variant of it."""
+    figures = candidate.measurement
+    return candidate.kind == "float32" and (figures.metric, figures.latency_ms, figures.size_bytes) == (
+        baseline.metric,
+        baseline.latency_ms,
+        baseline.size_bytes,
+    )
+
+
+def latency_warning(measured: str) -> str:
+    """What a reader must know about every latency on the page, or nothing where it was really measured."""
+    if measured == "real":
+        return ""
+    how = MEASURED.get(measured, f"as “{measured}”")
+    return (
+        f"Latency here is not device latency. It was measured {how}. "
+        "It can rank candidates, but it does not tell how fast the device is: measure there before relying on it."
+    )
+
+
+def verdict_name(deployment: Deployment) -> str:
+    """The verdict as a title."""
+    return VERDICTS.get(deployment.verdict, deployment.verdict)
+
+
+def standing(deployment: Deployment) -> str:
+    """``unchanged``, ``certified``, ``accepted`` or ``metric not measured``."""
+    if is_float_itself(deployment.chosen, deployment.baseline):
+        return "unchanged"
+    if deployment.certified:
+        return "certified"
+    return "accepted" if deployment.chosen.measurement.metric_drop is not None else "metric not measured"
+
+
+def size_ratio(deployment: Deployment) -> float | None:
+    """How many times smaller than float the chosen candidate is."""
+    before, after = deployment.baseline.size_bytes, deployment.chosen.measurement.size_bytes
+    return before / after if before and after else None
+
+
+def headline(deployment: Deployment) -> str:
+    """The verdict in one sentence."""
+    chosen = deployment.chosen
+    wish = "smaller" if deployment.optimize == "size" else "faster"
+    if is_float_itself(chosen, deployment.baseline):
+        within = f"stayed inside the budget of {plain(deployment.max_drop)}"
+        if chosen.measurement.metric_drop is None:
+            within = "could be shown to be safe"
+        return f"The float model ships as it is: no candidate was {wish} than float and also {within}."
+    place = PLACES.get(deployment.measured, "")
+    predicates = [_speed(chosen.measurement, place), _size(size_ratio(deployment))]
+    known = " and ".join(predicate for predicate in predicates if predicate)
+    compared = f"it is {known}, and " if known else ""
+    unknown = "" if chosen.measurement.speedup else "; its latency was not measured"
+    return f"{chosen.name} ships: {compared}{_metric(deployment)}{unknown}."
+
+
+def _speed(figures: Measurement, place: str) -> str:
+    speedup, ends = figures.speedup, figures.speedup_ci
+    if not speedup:
+        return ""
+    if ends and ends[0] <= 1 <= ends[1]:
+        return f"as fast as float{place}, as far as the measurement can tell ({interval(ends)}×),"
+    spread = f" (95 % interval {interval(ends)})" if ends else ""
+    if speedup < 1:
+        return f"slower than float{place}, at {ratio(speedup)} its speed{spread},"
+    return f"{ratio(speedup)} as fast as float{place}{spread}"
+
+
+def _size(times: float | None) -> str:
+    if times is None:
+        return ""
+    if times > 1.005:
+        return f"{ratio(times)} smaller"
+    return f"{ratio(1 / times)} its size" if times < 0.995 else "as large"
+
+
+def _metric(deployment: Deployment) -> str:
+    figures, budget = deployment.chosen.measurement, deployment.max_drop
+    drop, ends = figures.metric_drop, figures.metric_drop_ci
+    if drop is None:
+        return "what it loses of the metric was not measured"
+    decimals = drop_decimals(budget)
+    spread = f" (95 % interval {interval(ends, decimals)})" if ends else ""
+    if drop == 0:
+        change = f"it loses nothing of the metric{spread}"
+    elif drop < 0:
+        gain = (-ends[1], -ends[0]) if ends else None
+        spread = f" (95 % interval {interval(gain, decimals)})" if gain else ""
+        change = f"it gains {fixed(-drop, decimals)} in the metric{spread}"
+    else:
+        change = f"it loses {fixed(drop, decimals)} of the metric{spread}"
+    if drop > budget:
+        return f"{change}, which is more than the budget of {plain(budget)}"
+    if deployment.certified:
+        return f"{change}, all of it inside the budget of {plain(budget)}"
+    return f"{change}, inside the budget of {plain(budget)} though its interval is not"
