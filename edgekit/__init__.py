@@ -1,5 +1,44 @@
 """edgekit takes a model from PyTorch to a phone or a Raspberry Pi, and says what it lost and won on the way."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from edgekit.recipe import Recipe
 
-__all__ = ["Recipe"]
+if TYPE_CHECKING:
+    from edgekit.commands.bench import bench
+    from edgekit.commands.compare import compare
+    from edgekit.commands.deploy import deploy
+    from edgekit.commands.doctor import doctor
+    from edgekit.commands.export import export
+    from edgekit.commands.inspect import inspect
+    from edgekit.commands.quantize import quantize
+    from edgekit.commands.run import run
+    from edgekit_runtime import load
+
+__all__ = [
+    "Recipe",
+    "__version__",
+    "bench",
+    "compare",
+    "deploy",
+    "doctor",
+    "export",
+    "inspect",
+    "load",
+    "quantize",
+    "run",
+]
+
+__version__ = "0.1.0"
+
+COMMANDS = ("bench", "compare", "deploy", "doctor", "export", "inspect", "quantize", "run")
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a command when it is first used: most of them need onnxruntime, and some torch."""
+    if name in COMMANDS:
+        return getattr(import_module(f"edgekit.commands.{name}"), name)
+    if name == "load":
+        return import_module("edgekit_runtime").load
+    raise AttributeError(f"module 'edgekit' has no attribute {name!r}; it has {', '.join(__all__)}")

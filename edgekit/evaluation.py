@@ -117,7 +117,7 @@ class Evaluation:
             differences = [one - other for one, other in zip(references, scores, strict=True) if isfinite(one - other)]
             if len(differences) < resamples // 2:
                 raise EvaluationError(
-                    f"evaluate: the metric is NaN on most resamples of {len(labels)} examples; give more examples, or a metric that "
+                    f"evaluate: the metric is NaN on most resamples of {len(labels)} examples; give more, or a metric that "
                     "holds on any mix of them"
                 )
             low, high = np.percentile(differences, [2.5, 97.5])
@@ -140,7 +140,7 @@ class Evaluation:
             raise EvaluationError(f"evaluate: metric() gave a {type(value).__name__}, expected a number") from error
         if not isfinite(number):
             raise EvaluationError(
-                f"evaluate: metric() gave {number} on {len(labels)} examples; it must be finite (no division by zero, no NaN labels)"
+                f"evaluate: metric() gave {number} on {len(labels)} examples; it must be finite (no division by zero)"
             )
         return number
 

@@ -4,18 +4,19 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from edgekit_runtime.errors import RecipeError
 
+if TYPE_CHECKING:
+    import numpy as np
+
 __all__ = ["Arrays", "Recipe", "Run"]
 
-Arrays = dict[str, np.ndarray]
+Arrays: TypeAlias = "dict[str, np.ndarray]"
 """Named arrays: a model's inputs or outputs."""
 
-Run = Callable[[Arrays], Arrays]
+Run: TypeAlias = "Callable[[Arrays], Arrays]"
 """A model on whatever backend is being measured."""
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")

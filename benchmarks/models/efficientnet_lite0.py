@@ -149,7 +149,8 @@ def example() -> dict[str, np.ndarray]:
 def predict(run: Any, views: np.ndarray) -> np.ndarray:
     """Views (10, 224, 224, 3) → the class of each (10,). One view a call, as on a device."""
     logits = [run({"image": normalize(view)})["logits"][0] for view in views]
-    return np.argmax(np.stack(logits), axis=1)
+    classes: np.ndarray = np.argmax(np.stack(logits), axis=1)
+    return classes
 
 
 def top1(predictions: Sequence[np.ndarray], labels: Sequence[int]) -> float:

@@ -94,9 +94,7 @@ def calibration_texts() -> list[str]:
     """64 pieces of the background texts, batch by batch one, two or three sentences or the whole text."""
     texts = lee_texts("lee_background.cor")[: CALIBRATION_BATCHES * CALIBRATION_BATCH]
     lengths = (1, 2, 3, None)
-    return [
-        ". ".join(text.split(". ")[: lengths[index // CALIBRATION_BATCH % len(lengths)]]) for index, text in enumerate(texts)
-    ]
+    return [". ".join(text.split(". ")[: lengths[index // CALIBRATION_BATCH % len(lengths)]]) for index, text in enumerate(texts)]
 
 
 def calibration() -> Iterator[dict[str, np.ndarray]]:

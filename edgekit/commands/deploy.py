@@ -230,9 +230,7 @@ def _deployment(
     )
 
 
-def _claims_not_made(
-    wish: Wish, source: Source, statistics: "Statistics | None", evaluation: Evaluation | None
-) -> list[str]:
+def _claims_not_made(wish: Wish, source: Source, statistics: "Statistics | None", evaluation: Evaluation | None) -> list[str]:
     """What was not measured and is therefore not claimed."""
     claims = list(source.notes)
     if evaluation is None:

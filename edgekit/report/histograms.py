@@ -64,7 +64,8 @@ def _output(output: str, place: int, candidates: Sequence[tuple[int, CandidateRe
     decades = min(6, max(2, math.ceil(math.log10(max(1, values)))))
     panels = []
     for index, (number, candidate, errors) in enumerate(found):
-        problem = _problem(errors)
+        exact = candidate.measurement.max_abs_diff == 0
+        problem = "no error: every value equals float's" if exact else _problem(errors)
         if problem:
             panels.append(Panel(number, candidate.name, candidate.status, None, problem))
             continue
@@ -108,12 +109,14 @@ def _extent(errors: ErrorHistogram, part: float = 1.0) -> float:
 
 
 def _limit(found: Sequence[ErrorHistogram]) -> float:
-    """One scale for all candidates of an output: as far as the worst, unless that would hide the chosen one's shape."""
+    """One scale for all candidates of an output.
+
+    It reaches as far as the worst, unless that would hide the chosen one's shape, and never less far than half of them.
+    """
     extents = [extent for extent in (_extent(errors) for errors in found) if extent > 0]
     if not extents:
         return 1.0
-    first = _extent(found[0]) or float(np.median(extents))
-    return min(max(extents), REACH * first)
+    return min(max(extents), max(REACH * _extent(found[0]), float(np.median(extents))))
 
 
 def _rebinned(errors: ErrorHistogram, limit: float) -> tuple[np.ndarray, float]:

@@ -109,10 +109,10 @@ def decibels(value: float | None) -> str:
 
 
 def share(fraction: float) -> str:
-    """A share of a whole, in percent, never rounded to all or to nothing.
+    r"""A share of a whole, in percent, never rounded to all or to nothing.
 
-    >>> share(0.25), share(0.99996), share(0.00001), share(1.0)
-    ('25 %', '> 99.9 %', '< 0.01 %', '100 %')
+    >>> [share(fraction).replace("\u00a0", " ") for fraction in (0.25, 0.99996, 0.00001, 1.0)]
+    ['25 %', '> 99.9 %', '< 0.01 %', '100 %']
     """
     if fraction in (0, 1):
         return f"{fraction:.0%}".replace("%", "\u00a0%")

@@ -6,7 +6,7 @@ from edgekit.report.numbers import plain
 from edgekit.report.plots import tradeoff
 from edgekit.report.points import points_of, why_no_plot
 from edgekit.report.table import candidate_rows, tiles
-from edgekit.report.words import MEASURED, headline, latency_warning, standing, verdict_name
+from edgekit.report.words import headline, how_measured, latency_warning, standing, verdict_name
 
 __all__ = ["render"]
 
@@ -38,8 +38,8 @@ def render(deployment: Deployment) -> str:
         headline=headline(deployment),
         verdict=verdict_name(deployment),
         standing=standing(deployment),
-        latency_warning=latency_warning(deployment.measured),
-        measured=MEASURED.get(deployment.measured, deployment.measured),
+        latency_warning=latency_warning(deployment),
+        measured=how_measured(deployment),
         budget=plain(deployment.max_drop),
         tiles=tiles(deployment),
         rows=candidate_rows(deployment),

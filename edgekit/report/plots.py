@@ -26,6 +26,9 @@ WIDE = 600
 LETTER = 6.4
 """Width in pixels of a letter of a label, rather too much than too little."""
 
+CROWD = 12
+"""With more points than this, the interval bars fade."""
+
 SHAPES = {"float": "s", "chosen": "o", "beaten": "o", "rejected": "D", "failed": "D"}
 
 
@@ -144,7 +147,7 @@ def _budget(axes: "Axes", points: Sequence[Point], limits: DropRange, deployment
 def _marks(axes: "Axes", points: Sequence[Point], limits: DropRange) -> None:
     for point in points:
         drop = limits.clipped(point.drop)
-        bar: dict[str, Any] = {"color": point.ink, "linewidth": 1.3, "alpha": 0.5, "zorder": 2}
+        bar: dict[str, Any] = {"color": point.ink, "linewidth": 1.3, "alpha": 0.5 if len(points) <= CROWD else 0.2, "zorder": 2}
         if point.drop_ci is not None:
             axes.plot([point.latency_ms] * 2, [limits.clipped(end) for end in point.drop_ci], **bar)
         if point.latency_ci is not None:

@@ -4,7 +4,16 @@ from edgekit.deployment import CandidateResult, Deployment
 from edgekit.report.numbers import drop_decimals, fixed, interval, plain, ratio
 from edgekit_runtime.measurement import Measurement
 
-__all__ = ["LATENCY_LABELS", "MEASURED", "headline", "is_float_itself", "latency_warning", "size_ratio", "standing", "verdict_name"]
+__all__ = [
+    "LATENCY_LABELS",
+    "headline",
+    "how_measured",
+    "is_float_itself",
+    "latency_warning",
+    "size_ratio",
+    "standing",
+    "verdict_name",
+]
 
 LATENCY_LABELS = {
     "real": "latency",
@@ -17,7 +26,7 @@ MEASURED = {
     "real": "on the hardware itself",
     "emulated": "in an emulator",
     "software": "with a software stand-in for the target's accelerator",
-    "static": "statically: from the graph, without running it",
+    "static": "statically, from the graph and without running it",
 }
 
 VERDICTS = {"mixed": "Mixed precision"}
@@ -39,11 +48,23 @@ def is_float_itself(candidate: CandidateResult, baseline: Measurement) -> bool:
     )
 
 
-def latency_warning(measured: str) -> str:
+def how_measured(deployment: Deployment) -> str:
+    """How latency was measured, if it was."""
+    measurements = [deployment.baseline, *(candidate.measurement for candidate in deployment.candidates)]
+    if all(figures.latency_ms is None for figures in measurements):
+        return "not at all"
+    return MEASURED.get(deployment.measured, deployment.measured)
+
+
+def latency_warning(deployment: Deployment) -> str:
     """What a reader must know about every latency on the page, or nothing where it was really measured."""
-    if measured == "real":
+    how = how_measured(deployment)
+    if how == "not at all":
+        if any(claim.lower().startswith("latency") for claim in deployment.claims_not_made):
+            return ""
+        return "Latency was not measured, so nothing here says how fast the device is."
+    if deployment.measured == "real":
         return ""
-    how = MEASURED.get(measured, f"as “{measured}”")
     return (
         f"Latency here is not device latency. It was measured {how}. "
         "It can rank candidates, but it does not tell how fast the device is: measure there before relying on it."
@@ -126,4 +147,5 @@ def _metric(deployment: Deployment) -> str:
         return f"{change}, which is more than the budget of {plain(budget)}"
     if deployment.certified:
         return f"{change}, all of it inside the budget of {plain(budget)}"
-    return f"{change}, inside the budget of {plain(budget)} though its interval is not"
+    reach = ", though the interval reaches past it" if ends and ends[1] > budget else ""
+    return f"{change}, inside the budget of {plain(budget)}{reach}"

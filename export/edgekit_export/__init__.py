@@ -4,8 +4,8 @@ from edgekit_export.calibration import METHODS, Ranges, Statistics, calibrate, r
 from edgekit_export.graph import Change, Graph
 from edgekit_export.optimize_float import optimize_float
 from edgekit_export.pack import Contents, pack
-from edgekit_export.passes import fix_shapes, infer_shapes
 from edgekit_export.parity import Parity
+from edgekit_export.passes import fix_shapes, infer_shapes
 from edgekit_export.prepare import prepare
 from edgekit_export.quantize import Quantized, quantize_dynamic, quantize_static
 from edgekit_export.schemes import FLAVOURS, PLACEMENTS, DynamicInt8, Flavour, Float32, Scheme, StaticInt8, required_isa

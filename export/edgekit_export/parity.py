@@ -128,7 +128,7 @@ def _compare(result: Mapping[str, Any], reference: Mapping[str, np.ndarray], com
         allowed = tolerance(expected)
         if not largest <= allowed:
             raise ParityError(
-                f"parity of {name} at {comparison.label}: output {output!r} differs by {largest:.3g}, allowed is {allowed:.3g}; the "
+                f"parity of {name} at {comparison.label}: output {output!r} differs by {largest:.3g}, allowed {allowed:.3g}; the "
                 "graph does not compute what the module computes: look for Python branches, random numbers or state in forward()"
             )
 

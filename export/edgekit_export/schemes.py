@@ -91,9 +91,10 @@ Scheme = Float32 | DynamicInt8 | StaticInt8
 def required_isa(scheme: Scheme) -> dict[str, list[str]]:
     """Instruction sets without which a scheme computes something else, by architecture.
 
-    On x86 without VNNI, products of unsigned activations and full 8-bit signed weights are summed in pairs in 16 bits and
-    saturate; reduced or unsigned weights do not (onnxruntime's quantization guide, "When to use reduce-range").
+    On x86 without VNNI, products with full 8-bit signed weights are summed in pairs in 16 bits and saturate; reduced or unsigned
+    weights do not (onnxruntime's quantization guide, "When to use reduce-range"). Signed activations do not help: onnxruntime
+    shifts them to unsigned there. `edgekit doctor` shows both on the processor at hand.
     """
     flavour = None if isinstance(scheme, Float32) else scheme.flavour
-    saturates = flavour is not None and flavour.activation == "u8" and flavour.weight == "s8" and not flavour.reduced
+    saturates = flavour is not None and flavour.weight == "s8" and not flavour.reduced
     return {"x86_64": ["vnni"]} if saturates else {}

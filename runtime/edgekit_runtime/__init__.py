@@ -15,11 +15,11 @@ from edgekit_runtime.errors import (
     SelfTestError,
     SessionError,
 )
-from edgekit_runtime.model import Model, load
 
 if TYPE_CHECKING:
     from edgekit_runtime.manifest import Manifest
     from edgekit_runtime.measurement import Measurement
+    from edgekit_runtime.model import Model, load
     from edgekit_runtime.session import Provider, SessionConfig
     from edgekit_runtime.tensors import TensorSpec
 
@@ -42,13 +42,15 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-# Imported when first asked for: they bring msgspec, which costs more than everything else here.
+# Imported when first asked for, so that errors and the machine can be had where onnxruntime is missing or broken.
 _LATER = {
     "Manifest": "manifest",
     "Measurement": "measurement",
+    "Model": "model",
     "Provider": "session",
     "SessionConfig": "session",
     "TensorSpec": "tensors",
+    "load": "model",
 }
 
 

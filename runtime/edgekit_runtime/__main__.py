@@ -24,7 +24,7 @@ from edgekit_runtime.selftest import SelfTest, selftest
 def info(model: Model, _: argparse.Namespace) -> dict[str, Any]:
     """What a bundle is and what it runs on here."""
     described: dict[str, Any] = {
-        "path": printable(model.path),
+        "path": str(model.path),
         "inputs": [str(spec) for spec in model.inputs],
         "outputs": [str(spec) for spec in model.outputs],
         "provider": model.provider,
@@ -57,7 +57,7 @@ def run(model: Model, arguments: argparse.Namespace) -> dict[str, Any]:
         write_arrays(arguments.output, outputs)
     return {
         "outputs": {name: summary(array) for name, array in outputs.items()},
-        "saved": printable(arguments.output) if arguments.output else None,
+        "saved": str(arguments.output) if arguments.output else None,
     }
 
 
@@ -98,11 +98,6 @@ def summary(output: Any) -> dict[str, Any]:
     return {"shape": list(output.shape), "dtype": str(output.dtype), "first": values}
 
 
-def printable(path: Path) -> str:
-    """A path as text that JSON can hold, even where its bytes are not UTF-8."""
-    return str(path).encode(errors="replace").decode()
-
-
 def positive(text: str) -> int:
     """A whole number of at least 1, for argparse."""
     number = int(text)
@@ -120,6 +115,13 @@ def plain(document: dict[str, Any], indent: str = "") -> str:
         else:
             lines.append(f"{indent}{key}: {value}")
     return "\n".join(lines)
+
+
+def say(text: str) -> None:
+    """Writes to standard output, with escapes for what its encoding does not have (JSON is ASCII already)."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    sys.stdout.flush()
 
 
 def parser() -> argparse.ArgumentParser:
@@ -162,12 +164,10 @@ def main(argv: list[str] | None = None) -> int:
         if model.fallback_reason:
             sys.stderr.write(f"warning: {model.fallback_reason}; running on {model.provider}\n")
         document = arguments.function(model, arguments)
-        # ASCII, so that no terminal's encoding stands in the way; NaN and infinity have no JSON and may not come this far.
-        text = json.dumps(document, allow_nan=False) if arguments.json else plain(document)
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
+        # NaN and infinity have no JSON and may not come this far.
+        say(json.dumps(document, allow_nan=False) if arguments.json else plain(document))
         if arguments.function is prove:
-            msgspec.convert(document, SelfTest).require(printable(arguments.bundle))
+            msgspec.convert(document, SelfTest).require(str(arguments.bundle))
     except EdgekitError as error:
         sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
         return 1

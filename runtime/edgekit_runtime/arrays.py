@@ -19,7 +19,17 @@ __all__ = ["read_arrays", "write_arrays"]
 
 SUFFIX = ".npy"
 # What zipfile and numpy raise on damaged, encrypted, unknown or absurdly sized members.
-DAMAGE = (OSError, ValueError, EOFError, RuntimeError, NotImplementedError, MemoryError, zipfile.BadZipFile, zlib.error)
+DAMAGE = (
+    OSError,
+    ValueError,
+    EOFError,
+    RuntimeError,
+    NotImplementedError,
+    OverflowError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -120,6 +120,10 @@ def _open_strictly(path: Path, provider: Provider, config: SessionConfig) -> Ope
             f"{', '.join(available)}); {advice}, or allow fallback='{CPU}'"
         )
     try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise SessionError(f"open {path.name}: onnxruntime opens no path that is not UTF-8; rename or move it") from error
+    try:
         options = session_options(config)
         if provider.name != CPU:
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")

@@ -231,7 +231,7 @@ def test_truncated_model(tmp_path):
 def test_damage_anywhere_never_ends_in_a_traceback(tmp_path):
     sound = static(convolutions(tmp_path / "sound.onnx", "HardSwish"), (1, 8, 8, 8)).read_bytes()
     path = tmp_path / "flipped.onnx"
-    refused = 0
+    refusals = []
     for position in range(0, len(sound), 61):
         data = bytearray(sound)
         data[position] ^= 1 << position % 8
@@ -239,9 +239,9 @@ def test_damage_anywhere_never_ends_in_a_traceback(tmp_path):
         try:
             inspect(path)
         except GraphError as error:
-            refused += 1
-            assert "\n" not in str(error)
-    assert refused
+            refusals.append(str(error))
+    assert refusals
+    assert not any("\n" in refusal for refusal in refusals)
 
 
 def test_missing_file_and_plain_folder(tmp_path):

@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def test_pickles_are_refused(tmp_path):
     with pytest.raises(InputError, match="Object arrays cannot be loaded"):
         read_arrays(tmp_path / "pickled.npz")
     (tmp_path / "bare.pkl").write_bytes(b"\x80\x04N.")
-    with pytest.raises(InputError, match="not an .npz file"):
+    with pytest.raises(InputError, match=r"not an \.npz file"):
         read_arrays(tmp_path / "bare.pkl")
     with pytest.raises(InputError, match="'x' holds Python objects"):
         write_arrays(tmp_path / "a.npz", {"x": np.array([{}], object)})
@@ -104,25 +105,24 @@ def test_any_damage_is_an_input_error_or_harmless(tmp_path_factory, data):
     whole = path.read_bytes()
     offset = data.draw(st.integers(0, len(whole) - 1))
     path.write_bytes(whole[:offset] + bytes([data.draw(st.integers(0, 255))]) + whole[offset + 1 :])
-    try:
+    with suppress(InputError):
         read_arrays(path)
-    except InputError:
-        pass
 
 
-class Stubborn(np.ndarray):
-    """An array that fails while it is written, after the file was begun."""
-
-    def tobytes(self, *_args, **_kwargs):
-        raise OSError(28, "No space left on device")
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path):
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "a.npz"
     write_arrays(path, {"x": np.arange(3)})
     before = path.read_bytes()
+    write = np.lib.format.write_array
+
+    def full_disk(file, array, **options):
+        write(file, array, **options)
+        file.flush()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np.lib.format, "write_array", full_disk)
     with pytest.raises(OutputError, match=r"write .*a\.npz: No space left on device"):
-        write_arrays(path, {"fine": np.arange(9), "x": np.arange(3).view(Stubborn)})
+        write_arrays(path, {"x": np.arange(9)})
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 

@@ -17,7 +17,7 @@ INTERVAL = st.none() | st.tuples(NUMBER, NUMBER)
 MEASUREMENT = st.builds(
     Measurement,
     **{name: st.none() | NUMBER for name in ("metric", "metric_drop", "latency_ms", "speedup", "cold_start_ms", "sqnr_db")},
-    **{name: INTERVAL for name in ("metric_drop_ci", "speedup_ci")},
+    **dict.fromkeys(("metric_drop_ci", "speedup_ci"), INTERVAL),
     **{name: st.none() | st.integers(0, 2**40) for name in ("size_bytes", "peak_rss_bytes")},
 )
 SPECS = st.lists(

@@ -51,7 +51,7 @@ def test_golden_outputs_that_differ_in_a_bundle_whose_hashes_fit(bundle, change_
 
 
 def test_a_model_swapped_for_a_worse_one(bundle, models, reseal, change_golden):
-    """The model file is another one with the same inputs and outputs: its weights have a flipped sign."""
+    """The model file is another one with the same inputs and outputs: its weights have twice the scale."""
     data = bytearray((models / "qdq.onnx").read_bytes())
     scale = np.float32(0.01).tobytes()
     where = bytes(data).find(scale)
@@ -93,7 +93,7 @@ def test_a_plain_model_has_nothing_to_test_against(models):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda arrays: {},
+        lambda _: {},
         lambda arrays: {**arrays, "notes": np.zeros(1)},
         lambda arrays: {**arrays, "input/x/y": np.zeros(1)},
         lambda arrays: {**arrays, "input/²/y": np.zeros(1)},

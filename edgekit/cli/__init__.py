@@ -1,0 +1,5 @@
+"""The command line: ``edgekit VERB …``."""
+
+from edgekit.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,236 @@
+"""The verbs, their options and their help."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import typer
+
+from edgekit import __version__
+from edgekit.cli.outcome import finish
+from edgekit.progress import progress_for
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="edgekit",
+    help="From PyTorch to a phone or a Raspberry Pi: export, int8, measurement, and an honest verdict.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, and nothing else there.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing of the progress.")]
+RecipeArgument = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="path/to/recipe.py, path/to/recipe.py:variable, or model.onnx")
+]
+ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="a NAME.edge bundle, or a model.onnx")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Intra-op threads (default: what this process may use).")]
+Input = Annotated[
+    Path | None, typer.Option("--input", help="An .npz file of inputs by name (default: the bundle's golden example).")
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"edgekit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """From PyTorch to a phone or a Raspberry Pi: export, int8, measurement, and an honest verdict."""
+
+
+@app.command()
+def deploy(
+    recipe: RecipeArgument,
+    target: Annotated[str, typer.Option(help="A target's name, or the path of its .toml file.")] = "host",
+    max_drop: Annotated[float, typer.Option(min=0.0, help="What the metric may lose against float, in its own unit.")] = 0.01,
+    out: Annotated[Path | None, typer.Option(help="Where the bundle goes (default: NAME.edge).")] = None,
+    optimize: Annotated[Literal["latency", "size"], typer.Option(help="What to gain.")] = "latency",
+    require_int8: Annotated[bool, typer.Option("--require-int8", help="Exit with 3 if float32 ships.")] = False,
+    require_certified: Annotated[
+        bool, typer.Option("--require-certified", help="Exit with 3 unless the verdict is certified.")
+    ] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Try what suits the target, measure each way against float, ship the best inside the budget, say why."""
+    from edgekit.cli.tables import show_deployment
+
+    def work() -> Any:
+        from edgekit.commands.deploy import deploy as run
+
+        with progress_for(quiet) as progress:
+            return run(recipe, target=target, max_drop=max_drop, out=out, optimize=optimize, progress=progress)
+
+    def gates(deployment: Any) -> list[str]:
+        missed = []
+        if require_int8 and deployment.verdict == "float32":
+            missed.append(f"--require-int8: {deployment.reason}")
+        if require_certified and not deployment.certified:
+            missed.append(f"--require-certified: {deployment.reason}")
+        return missed
+
+    finish(work, document=lambda result: result.document(), show=show_deployment, as_json=json, debug=debug, gates=gates)
+
+
+@app.command()
+def export(
+    recipe: RecipeArgument,
+    out: Annotated[Path | None, typer.Option(help="The .onnx file to write (default: NAME.onnx).")] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Export a module to a float ONNX file that was compared with it, or prepare an .onnx file for int8."""
+
+    def work() -> Any:
+        from edgekit.commands.export import export as run
+
+        with progress_for(quiet) as progress:
+            return run(recipe, out=out, progress=progress)
+
+    _finish_plainly(work, json, debug)
+
+
+@app.command()
+def quantize(
+    recipe: RecipeArgument,
+    scheme: Annotated[str, typer.Option(help="dynamic-FLAVOUR or static-FLAVOUR-METHOD-PLACEMENT, as deploy names candidates.")],
+    out: Annotated[Path | None, typer.Option(help="The .onnx file to write (default: NAME-SCHEME.onnx).")] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="Feeds for static schemes: a folder of .npz files, or one .npz whose first axis counts examples."),
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Quantize in one scheme; deploy is what measures several and chooses."""
+
+    def work() -> Any:
+        from edgekit.commands.quantize import quantize as run
+
+        with progress_for(quiet) as progress:
+            return run(recipe, scheme=scheme, out=out, calibration=calibration, progress=progress)
+
+    _finish_plainly(work, json, debug)
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="The reference: a bundle or a model.onnx")],
+    b: Annotated[Path, typer.Argument(help="What is compared with it")],
+    recipe: Annotated[str | None, typer.Option(help="Recipe with the examples and the metric.")] = None,
+    max_drop: Annotated[float | None, typer.Option(min=0.0, help="Exit with 3 if B loses more of the metric than this.")] = None,
+    rounds: Annotated[int, typer.Option(min=3, help="Interleaved timing rounds.")] = 25,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Put two bundles or models side by side: accuracy, parity, latency, memory, size."""
+    from edgekit.cli.tables import show_comparison
+
+    def work() -> Any:
+        from edgekit.commands.compare import compare as run
+
+        with progress_for(quiet) as progress:
+            return run(a, b, recipe=recipe, max_drop=max_drop, rounds=rounds, progress=progress)
+
+    def gates(comparison: Any) -> list[str]:
+        return [f"{gate.name}: {gate.value:.4f}, limit {gate.limit:g}" for gate in comparison.gates if not gate.holds]
+
+    finish(work, document=lambda result: result.document(), show=show_comparison, as_json=json, debug=debug, gates=gates)
+
+
+@app.command()
+def bench(
+    model: ModelArgument,
+    input_file: Input = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Timed rounds of about 10 ms.")] = 25,
+    threads: Threads = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Measure latency, cold start, memory and size on this machine."""
+
+    def work() -> Any:
+        from edgekit.commands.bench import bench as run
+
+        return run(model, _feed(input_file), rounds=rounds, threads=threads)
+
+    _finish_plainly(work, json, debug)
+
+
+@app.command(name="run")
+def run_once(
+    model: ModelArgument,
+    input_file: Input = None,
+    output: Annotated[Path | None, typer.Option(help="Write the outputs to this .npz file.")] = None,
+    threads: Threads = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Run a bundle or a model once and show its outputs."""
+
+    def work() -> Any:
+        from edgekit.commands.run import run as call
+        from edgekit_runtime.__main__ import summary
+        from edgekit_runtime.arrays import write_arrays
+
+        outputs = call(model, _feed(input_file), threads=threads)
+        if output is not None:
+            write_arrays(output, outputs)
+        shown = {name: summary(array) for name, array in outputs.items()}
+        return {"outputs": shown, "saved": str(output) if output else None}
+
+    _finish_plainly(work, json, debug)
+
+
+@app.command()
+def inspect(model: ModelArgument, json: Json = False, debug: Debug = False) -> None:
+    """Show operators, inputs, weights by dtype, and the Q/DQ that survive onnxruntime's optimization here."""
+
+    def work() -> Any:
+        from edgekit.commands.inspect import inspect as run
+
+        return run(model)
+
+    _finish_plainly(work, json, debug, lambda result: result.document())
+
+
+@app.command()
+def doctor(json: Json = False, debug: Debug = False) -> None:
+    """Say what this machine is, what that means for int8, and what is wrong with it."""
+
+    def work() -> Any:
+        from edgekit.commands.doctor import doctor as run
+
+        return run()
+
+    _finish_plainly(work, json, debug, lambda result: result.document())
+
+
+def _feed(path: Path | None) -> Any:
+    from edgekit_runtime.arrays import read_arrays
+
+    return read_arrays(path) if path is not None else None
+
+
+def _finish_plainly(work: Any, as_json: bool, debug: bool, document: Any = msgspec.to_builtins) -> None:
+    from edgekit.cli.tables import show_fields
+
+    finish(work, document=document, show=lambda result: show_fields(document(result)), as_json=as_json, debug=debug)
+
+
+def main() -> None:
+    """The ``edgekit`` program."""
+    app()

@@ -1,0 +1,169 @@
+"""Compare: two bundles or models side by side, with gates."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from edgekit.progress import Progress, Quiet
+from edgekit.recipe import Arrays, Recipe
+from edgekit.recipe_file import load_recipe
+from edgekit_runtime.errors import EvaluationError, InputError
+from edgekit_runtime.measurement import Measurement, finite
+
+if TYPE_CHECKING:
+    from edgekit_runtime.model import Model
+
+__all__ = ["Comparison", "Gate", "compare"]
+
+PARITY_FEEDS = 32
+
+
+class Gate(msgspec.Struct, frozen=True):
+    """One condition: what was found, the limit, and whether it holds."""
+
+    name: str
+    value: float
+    limit: float
+    holds: bool
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """Two models side by side; drops, speed-up and differences are B's against A.
+
+    Attributes:
+        a: Path of the first.
+        b: Path of the second.
+        figures_a: Its figures.
+        figures_b: The second's.
+        examples: Evaluation examples behind the metric.
+        gates: The conditions that were asked for.
+    """
+
+    a: str
+    b: str
+    figures_a: Measurement
+    figures_b: Measurement
+    examples: int
+    gates: list[Gate]
+
+    @property
+    def passed(self) -> bool:
+        """Whether all gates hold."""
+        return all(gate.holds for gate in self.gates)
+
+    def document(self) -> dict[str, Any]:
+        """The JSON document of ``edgekit compare --json``."""
+        return {
+            "a": {"path": self.a, **msgspec.to_builtins(self.figures_a)},
+            "b": {"path": self.b, **msgspec.to_builtins(self.figures_b)},
+            "examples": self.examples,
+            "gates": msgspec.to_builtins(self.gates),
+            "passed": self.passed,
+        }
+
+
+def compare(
+    a: str | Path,
+    b: str | Path,
+    *,
+    recipe: Recipe | str | Path | None = None,
+    max_drop: float | None = None,
+    rounds: int = 25,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Compares B with A: accuracy, output parity, latency, memory and size.
+
+    Args:
+        a: The reference: a bundle or an ``.onnx`` file.
+        b: What is compared with it.
+        recipe: Where examples and the metric come from; without one, accuracy is not compared.
+        max_drop: A gate: what B may lose of the metric against A.
+        rounds: Interleaved timing rounds.
+        progress: Told what is going on.
+
+    Raises:
+        BundleError: A bundle is damaged.
+        EvaluationError: A gate on the metric was asked for and there is none.
+        InputError: The two take different inputs.
+    """
+    from edgekit.evaluation import Evaluation, Recorder
+    from edgekit.labs.host import HostLab
+    from edgekit_runtime.accuracy import difference
+    from edgekit_runtime.model import load
+    from edgekit_runtime.timing import speedup
+
+    progress = progress or Quiet()
+    models = {"a": load(a), "b": load(b)}
+    if [spec.name for spec in models["a"].inputs] != [spec.name for spec in models["b"].inputs]:
+        raise InputError(f"compare: {a} takes {models['a'].inputs}, {b} takes {models['b'].inputs}; they must take the same")
+    loaded = recipe if recipe is None or isinstance(recipe, Recipe) else load_recipe(recipe)
+    evaluation = Evaluation(loaded) if loaded and loaded.evaluation and loaded.metric else None
+    if max_drop is not None and evaluation is None:
+        raise EvaluationError("compare --max-drop: a metric is needed; give --recipe with evaluation and metric")
+    figures: dict[str, dict[str, Any]] = {"a": {}, "b": {}}
+    if evaluation is not None:
+        progress.stage("evaluate A")
+        recorder = Recorder(models["a"], PARITY_FEEDS)
+        first = evaluation.predict(recorder, None, progress.advance)
+        progress.stage("evaluate B")
+        second = evaluation.predict(models["b"], None, progress.advance)
+        drop, interval = evaluation.drop(first, second)
+        figures["a"] |= {"metric": evaluation.metric(first), "metric_drop": 0.0, "metric_drop_ci": (0.0, 0.0)}
+        figures["b"] |= {"metric": evaluation.metric(second), "metric_drop": drop, "metric_drop_ci": interval}
+        feeds = recorder.feeds
+    else:
+        feeds = _feeds(list(models.values()), loaded)
+    reference = [models["a"](feed) for feed in feeds]
+    names = list(reference[0])
+    outputs = [{name: output[name] for name in names if name in output} for output in (models["b"](feed) for feed in feeds)]
+    if any(len(output) != len(names) for output in outputs):
+        raise InputError(f"compare: {a} gives {models['a'].outputs}, {b} gives {models['b'].outputs}; they must give the same")
+    found = difference(outputs, reference)
+    figures["b"] |= {"max_abs_diff": finite(found.max_abs_diff), "sqnr_db": finite(found.sqnr_db)}
+    figures["a"] |= {"max_abs_diff": 0.0}
+    progress.stage(f"time both in {rounds} interleaved rounds")
+    timings = HostLab().time(models, feeds[0], rounds, progress.advance)
+    ratio = speedup(timings["a"], timings["b"])
+    for key, (value, bounds) in {"a": (1.0, (1.0, 1.0)), "b": (ratio.value, ratio.interval)}.items():
+        figures[key] |= {"latency_ms": timings[key].median_ms, "latency_p99_ms": timings[key].p99_ms}
+        figures[key] |= {"speedup": value, "speedup_ci": bounds, **_fresh(models[key], feeds[0])}
+    gates = []
+    if max_drop is not None:
+        gates.append(Gate("max_drop", figures["b"]["metric_drop"], max_drop, figures["b"]["metric_drop"] <= max_drop))
+    return Comparison(
+        a=str(a),
+        b=str(b),
+        figures_a=Measurement(**figures["a"]),
+        figures_b=Measurement(**figures["b"]),
+        examples=len(evaluation) if evaluation else 0,
+        gates=gates,
+    )
+
+
+def _feeds(models: "Sequence[Model]", recipe: Recipe | None) -> list[Arrays]:
+    """What to compare on without a metric: the recipe's example, a bundle's golden inputs, or random values."""
+    from edgekit.source import example_of
+    from edgekit_runtime.benchmark import example_feed
+
+    if recipe is not None:
+        return [example_of(recipe)]
+    bundled = next((model for model in models if model.manifest is not None), models[0])
+    return [example_feed(bundled)]
+
+
+def _fresh(model: "Model", feed: Arrays) -> dict[str, Any]:
+    from edgekit_runtime.benchmark import model_file, size_bytes
+    from edgekit_runtime.fresh_process import run_in_fresh_process
+    from edgekit_runtime.session import Provider, SessionConfig
+
+    file = model_file(model)
+    manifest = model.manifest
+    provider = manifest.provider if manifest else Provider()
+    fresh = run_in_fresh_process(file, feed, provider, manifest.session if manifest else SessionConfig())
+    return {
+        "size_bytes": size_bytes(file),
+        "peak_rss_bytes": fresh.peak_rss_bytes,
+        "cold_start_ms": fresh.cold_start_ms,
+    }
