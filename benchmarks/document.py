@@ -5,7 +5,7 @@
     {"benchmark": NAME, "date", "machine", "rows": [{…}], "bars": [{"name", "value", "limit", "holds"}]}
 """
 
-import datetime
+import datetime as dt
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -60,7 +60,7 @@ def median_interval(values: Sequence[float], seed: int = 0, resamples: int = 200
 
 def describe_machine() -> dict[str, Any]:
     """This machine and the versions of what runs on it."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
             versions[package] = version(package)
@@ -81,7 +81,7 @@ def publish(benchmark: str, rows: Sequence[Row], bars: Sequence[Bar]) -> dict[st
         print(f"{verdict}: {bar.name}: {_text(bar.value)} (limit {_text(bar.limit)})")
     document = {
         "benchmark": benchmark,
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "machine": describe_machine(),
         "rows": [dict(row) for row in rows],
         "bars": [msgspec.to_builtins(bar) for bar in bars],

@@ -26,7 +26,7 @@ WIDE = 600
 LETTER = 6.4
 """Width in pixels of a letter of a label, rather too much than too little."""
 
-CROWD = 12
+CROWD = 15
 """With more points than this, the interval bars fade."""
 
 SHAPES = {"float": "s", "chosen": "o", "beaten": "o", "rejected": "D", "failed": "D"}

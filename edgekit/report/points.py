@@ -51,7 +51,7 @@ class Point:
         figures = f"{significant(self.latency_ms)} ms, metric drop {significant(self.drop)}"
         return f"{number}{self.name} ({self.role}): {figures}"
 
-    def label(self, named: bool, room: int = 30) -> str:
+    def label(self, named: bool, room: int = 36) -> str:
         """Its number and, if `named`, its name, in characters that every font has."""
         if self.number is None:
             return "float"

@@ -85,10 +85,11 @@ class FeedCheck:
             if len(feed) != len(self._plans):
                 raise self._wrong_names(feed)
             sizes: dict[str, int] = {}
+            ndarray = np.ndarray
             for name, dtype, rank, fixed, tied in self._plans:
                 array = feed[name]
                 # The quick test before the thorough one, twice: most arrays are plain ones with numpy's own dtype object.
-                if type(array) is not np.ndarray and not isinstance(array, np.ndarray):
+                if type(array) is not ndarray and not isinstance(array, ndarray):
                     raise self._not_an_array(name, array)
                 if array.dtype is not dtype and array.dtype != dtype:
                     raise self._wrong_dtype(name, array, dtype)
@@ -107,6 +108,8 @@ class FeedCheck:
 
     def gather(self, arrays: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
         """One feed from positional arrays (in the model's order) and named ones."""
+        if not arrays:
+            return dict(named)
         if len(arrays) > len(self.specs):
             raise InputError(f"model call: got {len(arrays)} arrays, the model takes {self._described()}")
         feed = {spec.name: array for spec, array in zip(self.specs, arrays, strict=False)}

@@ -1,5 +1,6 @@
 """A loaded model takes what it says it takes, and answers anything else with an InputError that says which input."""
 
+from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 
 import numpy as np
@@ -8,7 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from edgekit_runtime import InputError, SessionError, load
+from msgspec.structs import replace
+
+from edgekit_runtime import InputError, Model, SessionConfig, SessionError, load
+from edgekit_runtime.session import open_session
 
 BATCH = 3
 
@@ -215,8 +219,6 @@ def test_threads_asked_for_are_used(models, shared_bundle):
 
 
 def test_threads_of_the_manifest(bundle, reseal):
-    from edgekit_runtime.session import SessionConfig
-
     reseal(bundle, session=SessionConfig(threads=2, graph_optimization="basic"))
     assert load(bundle).threads == 2
     assert load(bundle, threads=1).threads == 1
@@ -228,9 +230,19 @@ def test_a_bundle_computes_what_its_model_file_computes(shared_bundle):
     np.testing.assert_array_equal(load(shared_bundle)(x)["y"], load(shared_bundle / "model.onnx")(x)["y"])
 
 
-def test_calls_from_several_threads(model, feed):
-    from concurrent.futures import ThreadPoolExecutor
+def test_an_onnxruntime_that_is_built_otherwise_inside(models, feed):
+    """The call goes below onnxruntime's own Python layer where there is such a below, and through it where not."""
+    opened = open_session(models / "two_inputs.onnx")
 
+    class Session:
+        get_inputs, get_outputs = opened.session.get_inputs, opened.session.get_outputs
+        run = opened.session.run
+
+    model = Model(replace(opened, session=Session()), models / "two_inputs.onnx")
+    np.testing.assert_array_equal(model(feed)["out"], load(models / "two_inputs.onnx")(feed)["out"])
+
+
+def test_calls_from_several_threads(model, feed):
     expected = model(feed)["out"]
     with ThreadPoolExecutor(4) as pool:
         for got in pool.map(lambda _: model(feed)["out"], range(64)):
