@@ -9,7 +9,7 @@ import numpy as np
 
 from edgekit_runtime.errors import RecipeError
 
-__all__ = ["Dynamic", "axis_sizes", "check_example", "resized", "tracing_sizes"]
+__all__ = ["Dynamic", "axis_sizes", "check_example", "labelled_sizes", "resized", "tracing_sizes"]
 
 Dynamic = Mapping[str, Mapping[int, str]]
 """Axes that may vary, by input: ``{"image": {0: "batch"}}``."""
@@ -28,21 +28,29 @@ def check_example(example: object, dynamic: Dynamic) -> dict[str, np.ndarray]:
     for name, array in example.items():
         if not isinstance(name, str) or not isinstance(array, np.ndarray):
             raise RecipeError(f"recipe example[{name!r}]: got {type(array).__name__}, expected a numpy array")
+        if array.dtype.kind not in "fiub":
+            raise RecipeError(f"recipe example[{name!r}]: dtype {array.dtype}, expected numbers or bools; encode it first")
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise RecipeError(f"recipe example[{name!r}]: holds NaN or infinity; give an ordinary input")
+    sizes: dict[str, int] = {}
     for name, axes in dynamic.items():
         if name not in example:
             raise RecipeError(f"recipe dynamic: {name!r} is not an input; the example has {list(example)}")
-        for axis in axes:
-            if not 0 <= axis < example[name].ndim:
-                raise RecipeError(f"recipe dynamic[{name!r}]: axis {axis} is not there, its shape is {list(example[name].shape)}")
-    sizes: dict[str, int] = {}
-    for name, axes in dynamic.items():
         for axis, label in axes.items():
+            _check_axis(name, example[name], axis, label)
             size = example[name].shape[axis]
             if sizes.setdefault(label, size) != size:
                 raise RecipeError(f"recipe dynamic: axes called {label!r} have sizes {sizes[label]} and {size} in the example")
     return dict(example)
+
+
+def _check_axis(name: str, array: np.ndarray, axis: int, label: str) -> None:
+    if not 0 <= axis < array.ndim:
+        raise RecipeError(f"recipe dynamic[{name!r}]: axis {axis} is not there, its shape is {list(array.shape)}")
+    if not str(label).isidentifier():
+        raise RecipeError(f"recipe dynamic[{name!r}][{axis}]: {label!r} is no name for an axis; use letters, digits and underscores")
+    if array.shape[axis] == 0:
+        raise RecipeError(f"recipe example[{name!r}]: axis {axis} ({label!r}) has size 0, so nothing can be traced along it; give 1 or more")
 
 
 def labelled_sizes(example: Mapping[str, np.ndarray], dynamic: Dynamic) -> dict[str, int]:
@@ -50,15 +58,22 @@ def labelled_sizes(example: Mapping[str, np.ndarray], dynamic: Dynamic) -> dict[
     return {label: example[name].shape[axis] for name, axes in dynamic.items() for axis, label in axes.items()}
 
 
-def tracing_sizes(example: Mapping[str, np.ndarray], dynamic: Dynamic) -> dict[str, int]:
-    """Sizes to trace at: at least 2 and all different, since tracers take 0, 1 and equal sizes for constants."""
-    taken: dict[str, int] = {}
-    for label, size in labelled_sizes(example, dynamic).items():
-        wanted = max(size, 2)
-        while wanted in taken.values():
-            wanted += 1
-        taken[label] = wanted
-    return taken
+def tracing_sizes(example: Mapping[str, np.ndarray], dynamic: Dynamic) -> list[dict[str, int]]:
+    """Sizes to trace at, best first: at least 2 and all different, since tracers take 0, 1 and equal sizes for constants.
+
+    Where a size must change, the first answer adds one and the second doubles it, for modules that halve their axes; the last
+    keeps equal sizes equal, for modules that take no others.
+    """
+    own = {label: max(size, 2) for label, size in labelled_sizes(example, dynamic).items()}
+    answers = []
+    for larger in (lambda size: size + 1, lambda size: 2 * size):
+        taken: dict[str, int] = {}
+        for label, size in own.items():
+            while size in taken.values():
+                size = larger(size)
+            taken[label] = size
+        answers.append(taken)
+    return [*answers, own]
 
 
 def axis_sizes(example: Mapping[str, np.ndarray], dynamic: Dynamic) -> dict[str, tuple[int, ...]]:

@@ -6,10 +6,11 @@ from edgekit_export.calibration.ranges import Ranges
 from edgekit_export.graph import Graph
 from edgekit_export.schemes import Placement
 
-__all__ = ["CONVOLUTIONS", "PRODUCTS", "nodes_in", "place"]
+__all__ = ["CONVOLUTIONS", "PRODUCTS", "is_depthwise", "nodes_in", "place"]
 
 CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 PRODUCTS = frozenset({"Gemm", "MatMul"})
+CLAMPS = frozenset({"Relu", "Clip"})
 # Masks are minus the largest float: a scale that covers one leaves a single step for everything else.
 LARGEST_RANGE = 1e6
 
@@ -23,12 +24,13 @@ def place(graph: Graph, placement: Placement, ranges: Ranges) -> list[str]:
     if placement == "everything":
         return [str(node.name) for node in graph.model.graph]
     exploded = set(ranges.exploded(LARGEST_RANGE))
-    return [
-        str(node.name)
+    chosen = [
+        node
         for node in nodes_in(graph, placement)
         if not exploded.intersection(str(value.name) for value in (*node.inputs, *node.outputs) if value is not None)
         and all(_known(value, ranges) for value in (*node.inputs[:2], *node.outputs))
     ]
+    return [str(node.name) for node in (*chosen, *_clamps_after(chosen))]
 
 
 def nodes_in(graph: Graph, placement: Placement) -> list[ir.Node]:
@@ -42,6 +44,23 @@ def nodes_in(graph: Graph, placement: Placement) -> list[ir.Node]:
             if node.op_type in CONVOLUTIONS or (node.inputs[1] is not None and node.inputs[1].is_initializer())
         ]
     return nodes
+
+
+def is_depthwise(node: ir.Node) -> bool:
+    """Whether a convolution has one input channel a group."""
+    weight = node.inputs[1] if len(node.inputs) > 1 else None
+    groups = node.attributes.get_int("group", 1)
+    return groups > 1 and weight is not None and weight.shape is not None and weight.shape[1] == 1
+
+
+def _clamps_after(nodes: list[ir.Node]) -> list[ir.Node]:
+    """ReLU and Clip right behind placed nodes: the range behind them is what counts, and quantization itself then clamps."""
+    behind = []
+    for node in nodes:
+        uses = list(node.outputs[0].uses())
+        if len(uses) == 1 and not node.outputs[0].is_graph_output() and uses[0].node.op_type in CLAMPS:
+            behind.append(uses[0].node)
+    return behind
 
 
 def _known(value: ir.Value | None, ranges: Ranges) -> bool:

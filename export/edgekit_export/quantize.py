@@ -24,7 +24,7 @@ from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from edgekit_export.calibration import Histogram, Ranges, ranges_from
 from edgekit_export.graph import Graph
-from edgekit_export.placement import place
+from edgekit_export.placement import is_depthwise, place
 from edgekit_export.schemes import DynamicInt8, Flavour, StaticInt8
 from edgekit_export.weights import Weight, float_weights, weights
 from edgekit_runtime.errors import QuantizationError
@@ -124,6 +124,7 @@ def quantize_static(graph: Graph, scheme: StaticInt8, histograms: Mapping[str, H
             extra_options={
                 "ActivationSymmetric": scheme.flavour.activation == "s8",
                 "MatMulConstBOnly": scheme.placement == "weighted",
+                "TensorQuantOverrides": _depthwise_signed(graph) if scheme.flavour.weight == "u8" else {},
                 **_weight_options(scheme.flavour),
             },
         )
@@ -137,6 +138,19 @@ def quantize_static(graph: Graph, scheme: StaticInt8, histograms: Mapping[str, H
 def _weight_options(flavour: Flavour) -> dict[str, Any]:
     # Unsigned weights with one zero point, 128, for all channels: integer kernels take a single one.
     return {"WeightSymmetric": True} if flavour.weight == "u8" else {}
+
+
+def _depthwise_signed(graph: Graph) -> dict[str, list[dict[str, Any]]]:
+    """Depthwise weights stay signed in unsigned flavours.
+
+    onnxruntime has no fast kernel for unsigned per-channel ones (ten times slower than float on x86), and its signed one sums
+    single products in 32 bits, so that nothing saturates there.
+    """
+    return {
+        str(node.inputs[1].name): [{"quant_type": QuantType.QInt8, "axis": 0, "symmetric": True}]
+        for node in graph.model.graph
+        if node.op_type == "Conv" and is_depthwise(node) and node.inputs[1] is not None
+    }
 
 
 def _tensors_data(ranges: Ranges) -> TensorsData:

@@ -99,12 +99,15 @@ def _named(
     graph = model.graph
     wanted, outputs = list(example), list(shapes)
     present = [value for value in graph.inputs if value.name not in graph.initializers]
+    # No step may depend on what an exporter left as a name: an output that is an input's own value needs a node to be named.
+    _separate_outputs(graph)
     if len(present) != len(wanted) or len(graph.outputs) != len(outputs):
         raise TraceError(
             f"trace: the graph has inputs {[value.name for value in present]} and outputs "
             f"{[value.name for value in graph.outputs]}, expected {wanted} and {outputs}; an input that forward() does not "
             "use, or one that it returns as it is, is dropped by the exporter: leave it out"
         )
+    _step_aside(graph, {*wanted, *outputs})
     for value, name in zip(present, wanted, strict=True):
         value.name = name
     for value, name in zip(graph.outputs, outputs, strict=True):
@@ -120,6 +123,20 @@ def _named(
             if value not in graph.outputs:
                 value.shape = None
     return Graph(model)
+
+
+def _step_aside(graph: ir.Graph, names: set[str]) -> None:
+    """Renames inner values and weights that carry a name which an input or output is about to take, such as ``embedding``."""
+    inner = [value for node in graph.all_nodes() for value in node.outputs if not value.is_graph_output()]
+    inner += [value for part in (graph, *graph.subgraphs()) for value in (*part.initializers.values(), *part.inputs)]
+    taken = {str(value.name) for value in inner} | names
+    for value in inner:
+        if value.name in names and value not in graph.inputs:
+            name = f"{value.name}_inner"
+            while name in taken:
+                name += "_"
+            taken.add(name)
+            value.name = name
 
 
 def _output_shapes(model: TorchModel, example: Mapping[str, np.ndarray], dynamic: Dynamic) -> dict[str, list[int | str]]:

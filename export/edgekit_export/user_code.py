@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from traceback import walk_stack, walk_tb
 
+import edgekit_runtime
+
 __all__ = ["current_user_line", "error_chain", "last_user_line", "user_line_in_text"]
 
 FRAME = re.compile(r'File "([^"]+)", line (\d+), in \w+\s*\n\s*([^\n]+)')
 # torch's own code, Python's and ours are not where the user can change something.
 PACKAGES = Path(sysconfig.get_paths()["purelib"])
 STANDARD = Path(sysconfig.get_paths()["stdlib"])
-OURS = Path(__file__).parent
+OURS = (Path(__file__).parent, Path(edgekit_runtime.__file__).parent)
 
 
 def error_chain(error: BaseException) -> Iterator[BaseException]:
@@ -32,7 +34,7 @@ def last_user_line(error: BaseException) -> str:
             return quoted
         for frame, number in walk_tb(link.__traceback__):
             file = Path(frame.f_code.co_filename)
-            if file.is_relative_to(OURS):
+            if _is_ours(file):
                 found = ""  # what called us is not what we ran
             elif _is_users(file):
                 found = _quoted(file, number)
@@ -41,10 +43,14 @@ def last_user_line(error: BaseException) -> str:
 
 def current_user_line() -> str:
     """The same, for the innermost frame of the user's that is running right now below one of ours."""
+    below = False
     for frame, number in walk_stack(None):
         file = Path(frame.f_code.co_filename)
         if _is_users(file):
             return _quoted(file, number)
+        if below and _is_ours(file):
+            break  # what called us is not what we ran
+        below = below or not _is_ours(file)
     return ""
 
 
@@ -57,12 +63,14 @@ def user_line_in_text(text: str) -> str:
     return found
 
 
+def _is_ours(file: Path) -> bool:
+    return any(file.is_relative_to(folder) for folder in OURS)
+
+
 def _is_users(file: Path) -> bool:
-    if not file.is_file():
+    if _is_ours(file) or file.is_relative_to(PACKAGES) or file.is_relative_to(STANDARD):
         return False
-    if file.is_relative_to(OURS) or file.is_relative_to(PACKAGES):
-        return False
-    return not file.is_relative_to(STANDARD)
+    return file.is_file()
 
 
 def _quoted(file: Path, number: int) -> str:

@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 from edgekit_runtime.errors import BundleError
+from edgekit_runtime.external_data import external_locations
 from edgekit_runtime.manifest import MANIFEST, FileEntry, Manifest, decode_manifest
 
 __all__ = ["check_files", "file_entry", "is_bundle", "read_manifest"]
@@ -39,7 +40,8 @@ def check_files(path: Path, manifest: Manifest) -> None:
     """Checks every file of the bundle at `path` against its manifest, before anything else reads them.
 
     Raises:
-        BundleError: A file is missing, extra, a link, or has other bytes than the manifest promises.
+        BundleError: A file is missing, extra, a link, or has other bytes than the manifest promises, or the model keeps
+            weights in a file that is not the bundle's.
     """
     try:
         present = {entry.name for entry in path.iterdir()}
@@ -54,6 +56,10 @@ def check_files(path: Path, manifest: Manifest) -> None:
             _check_file(path, name, promised)
         except OSError as error:
             raise BundleError(f"open {path}: {name} cannot be read: {error.strerror or error}") from error
+    if not manifest.model.endswith(".ort"):  # that format has no paths
+        outside = sorted(external_locations(path / manifest.model) - manifest.files.keys())
+        if outside:
+            raise BundleError(f"open {path}: {manifest.model} keeps weights in {outside[0]!r}, not a file of the bundle; refused")
 
 
 def _check_file(path: Path, name: str, promised: FileEntry) -> None:

@@ -70,7 +70,7 @@ class Model:
         """
         # The exact type first: an isinstance check against Mapping costs a third of a call's whole overhead.
         if len(arrays) == 1 and not named and (type(arrays[0]) is dict or isinstance(arrays[0], Mapping)):
-            feed = arrays[0]
+            feed = arrays[0] if type(arrays[0]) is dict else dict(arrays[0])  # old releases of onnxruntime take a dict only
         else:
             feed = self._check.gather(arrays, named)
         self._check.check(feed)

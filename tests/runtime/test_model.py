@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
-
 from msgspec.structs import replace
 
 from edgekit_runtime import InputError, Model, SessionConfig, SessionError, load

@@ -8,6 +8,8 @@
 ``bfloat16.onnx``         an input of a dtype that numpy does not have
 ``crash.onnx``            loads, then fails while running: Gather with an index that depends on the input
 ``outside.onnx``          a weight in external data at ``../secret.bin``, which no bundle may reach
+``nested.onnx``           external data named in a constant inside of a branch, in a function and in a sparse tensor
+``beside.onnx``           a weight in external data at ``model.onnx.data``, as a large model has it
 ========================  =======================================================================================
 """
 
@@ -38,6 +40,37 @@ def external(name: str, location: str, count: int) -> TensorProto:
         entry = tensor.external_data.add()
         entry.key, entry.value = key, text
     return tensor
+
+
+def save_nested() -> None:
+    """No runtime has to open this one: only the places where external data may be named matter."""
+    node = helper.make_node
+    branch = helper.make_graph(
+        [node("Constant", [], ["w"], value=external("w", "in_branch.bin", 4)), node("Add", ["x", "w"], ["b"])],
+        "branch",
+        [],
+        [value("b", FLOAT, [4])],
+    )
+    function = helper.make_function(
+        "local",
+        "Twice",
+        ["f"],
+        ["g"],
+        [node("Constant", [], ["w"], value=external("w", "in_function.bin", 4)), node("Add", ["f", "w"], ["g"])],
+        [helper.make_opsetid("", 17)],
+    )
+    graph = helper.make_graph(
+        [node("If", ["flag"], ["y"], then_branch=branch, else_branch=branch), node("Twice", ["y"], ["z"], domain="local")],
+        "nested",
+        [value("x", FLOAT, [4]), value("flag", BOOL, [])],
+        [value("z", FLOAT, [4])],
+        [external("w", "in_graph.bin", 4)],
+    )
+    sparse = graph.sparse_initializer.add()
+    sparse.values.CopyFrom(external("s", "in_sparse.bin", 2))
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("local", 1)]
+    model = helper.make_model(graph, functions=[function], opset_imports=opsets, ir_version=8)
+    (HERE / "nested.onnx").write_bytes(model.SerializeToString(deterministic=True))
 
 
 def main() -> None:
@@ -126,6 +159,14 @@ def main() -> None:
         [value("y", FLOAT, [4])],
         raw=(external("w", "../secret.bin", 4),),
     )
+    save(
+        "beside",
+        [node("Add", ["x", "w"], ["y"])],
+        [value("x", FLOAT, ["batch", 4])],
+        [value("y", FLOAT, ["batch", 4])],
+        raw=(external("w", "model.onnx.data", 4),),
+    )
+    save_nested()
 
 
 if __name__ == "__main__":
