@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgekit.candidates import Candidate
 from edgekit.progress import Progress
-from edgekit_runtime.errors import QuantizationError
+from edgekit_runtime.errors import EdgekitError, OutputError, QuantizationError
 from edgekit_runtime.session import Provider, SessionConfig
 
 if TYPE_CHECKING:
@@ -58,18 +58,33 @@ def build_candidates(
     built: list[Built] = []
     seen: set[tuple[object, ...]] = set()
     for index, candidate in enumerate(candidates):
-        path = folder / f"{candidate.name}.onnx"
-        key = _key(graph, candidate, statistics)
-        if key not in seen:
-            seen.add(key)
-            try:
-                quantized = quantize_graph(graph, candidate.scheme, statistics)
-                quantized.graph.save(path)
-                built.append(Built(candidate, path, quantized.kind, quantized.notes))
-            except QuantizationError as error:
-                built.append(Built(candidate, None, "int8", failure=str(error)))
+        made = _build(graph, candidate, statistics, folder, seen)
+        if made is not None:
+            built.append(made)
         progress.advance(index + 1, len(candidates))
     return built
+
+
+def _build(
+    graph: "Graph", candidate: Candidate, statistics: "Statistics | None", folder: Path, seen: set[tuple[object, ...]]
+) -> Built | None:
+    """One candidate, with its failure where there is one; nothing where an equal one was built before."""
+    path = folder / f"{candidate.name}.onnx"
+    try:
+        key = _key(graph, candidate, statistics)
+        if key in seen:
+            return None
+        seen.add(key)
+        quantized = quantize_graph(graph, candidate.scheme, statistics)
+        quantized.graph.save(path)
+        return Built(candidate, path, quantized.kind, quantized.notes)
+    except (OSError, OutputError):
+        raise  # a full disk is no fault of the candidate, and would fail all others too
+    except EdgekitError as error:
+        failure = str(error)
+    except Exception as error:  # noqa: BLE001 - libraries raise anything on a graph they do not know; the others may still do
+        failure = f"{candidate.name}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return Built(candidate, None, "int8", failure=failure)
 
 
 def quantize_graph(graph: "Graph", scheme: "Scheme", statistics: "Statistics | None") -> "Quantized":

@@ -5,7 +5,8 @@ metrics are recomputed on the same resampled examples, so that examples which bo
 """
 
 from collections.abc import Callable, Sequence
-from math import ceil, isfinite
+from dataclasses import dataclass
+from math import ceil, isfinite, nan
 from time import perf_counter
 from typing import Any
 
@@ -15,7 +16,7 @@ from edgekit.recipe import Arrays, Recipe, Run
 from edgekit_runtime.errors import EdgekitError, EvaluationError
 from edgekit_runtime.measurement import Interval
 
-__all__ = ["Evaluation", "Recorder", "examples_to_certify"]
+__all__ = ["Evaluation", "Recorder", "Reference", "examples_to_certify"]
 
 RESAMPLES = 1000
 RESAMPLES_SLOW = 200
@@ -46,6 +47,23 @@ class Recorder:
         return outputs
 
 
+@dataclass(frozen=True)
+class Reference:
+    """The model that others are compared with, on some of the examples.
+
+    Attributes:
+        indices: Which examples.
+        predictions: Its predictions on them.
+        score: Its metric on them.
+        scores: Its metric on each resample; NaN where that mix of examples has none.
+    """
+
+    indices: Sequence[int]
+    predictions: Sequence[Any]
+    score: float
+    scores: Sequence[float]
+
+
 class Evaluation:
     """The recipe's examples and metric.
 
@@ -59,8 +77,10 @@ class Evaluation:
     def __init__(self, recipe: Recipe) -> None:
         if recipe.evaluation is None or recipe.metric is None:
             raise EvaluationError(f"evaluate {recipe.name}: the recipe has no evaluation or no metric")
+        self._name = recipe.name
         self._predict = recipe.predict
         self._metric = recipe.metric
+        self._labels: dict[int, Any] = {}
         self.examples = self._guarded("evaluation()", recipe.evaluation)
         if not hasattr(self.examples, "__len__") or not hasattr(self.examples, "__getitem__"):
             raise EvaluationError(
@@ -68,90 +88,120 @@ class Evaluation:
             )
         if len(self.examples) == 0:
             raise EvaluationError(f"evaluate {recipe.name}: evaluation() gave no examples")
-        first = self.examples[0]
-        if not isinstance(first, tuple) or len(first) != 2:
-            raise EvaluationError(f"evaluate {recipe.name}: example 0 is a {type(first).__name__}, expected a pair (input, label)")
+        self._example(0)
 
     def __len__(self) -> int:
         return len(self.examples)
 
-    def predict(self, run: Run, count: int | None = None, on_example: Callable[[int, int], None] | None = None) -> list[Any]:
-        """Predictions on the first `count` examples, or on all."""
-        total = len(self.examples) if count is None else min(count, len(self.examples))
+    def predict(
+        self, run: Run, indices: Sequence[int] | None = None, on_example: Callable[[int, int], None] | None = None
+    ) -> list[Any]:
+        """Predictions on the examples at `indices`, or on all, in that order.
+
+        Raises:
+            EvaluationError: The recipe's own code raises.
+            EdgekitError: What `run` raised.
+        """
+        indices = range(len(self)) if indices is None else indices
         predictions = []
-        for index in range(total):
-            value, _ = self.examples[index]
+        for done, index in enumerate(indices, start=1):
+            value = self._example(index)
             predictions.append(self._guarded(f"predict() on example {index}", self._predict, run, value))
             if on_example:
-                on_example(index + 1, total)
+                on_example(done, len(indices))
         return predictions
 
-    def metric(self, predictions: Sequence[Any]) -> float:
-        """The metric of predictions on the first examples.
+    def metric(self, predictions: Sequence[Any], indices: Sequence[int] | None = None) -> float:
+        """The metric of predictions on the examples at `indices`, or on all.
 
         Raises:
             EvaluationError: It raises, or gives something that is not a finite number.
         """
-        labels = [self.examples[index][1] for index in range(len(predictions))]
-        return self._score(list(predictions), labels)
-
-    def drop(self, baseline: Sequence[Any], predictions: Sequence[Any]) -> tuple[float, Interval]:
-        """What `predictions` lose of the metric against `baseline` on the same examples, with its 95 % interval."""
-        return self.drops(baseline, [predictions])[0]
-
-    def drops(self, baseline: Sequence[Any], others: Sequence[Sequence[Any]]) -> list[tuple[float, Interval]]:
-        """The same for several models; the baseline's resamples are scored once."""
-        labels = [self.examples[index][1] for index in range(len(baseline))]
-        start = perf_counter()
-        whole = self._score(list(baseline), labels)
-        resamples = RESAMPLES if perf_counter() - start < SLOW_METRIC_S else RESAMPLES_SLOW
-        draws = np.random.default_rng(SEED).integers(0, len(labels), (resamples, len(labels)))
-        references = [self._resampled(baseline, labels, draw) for draw in draws]
-        results = []
-        for predictions in others:
-            drop = whole - self._score(list(predictions), labels)
-            if all(_same(one, other) for one, other in zip(baseline, predictions, strict=True)):
-                results.append((drop, (0.0, 0.0)))
-                continue
-            scores = [self._resampled(predictions, labels, draw) for draw in draws]
-            differences = [one - other for one, other in zip(references, scores, strict=True) if isfinite(one - other)]
-            if len(differences) < resamples // 2:
-                raise EvaluationError(
-                    f"evaluate: the metric is NaN on most resamples of {len(labels)} examples; give more, or a metric that "
-                    "holds on any mix of them"
-                )
-            low, high = np.percentile(differences, [2.5, 97.5])
-            results.append((drop, (float(low), float(high))))
-        return results
-
-    def _resampled(self, predictions: Sequence[Any], labels: Sequence[Any], draw: np.ndarray) -> float:
-        """The metric on one resample; NaN where that mix of examples has none."""
-        with np.errstate(all="ignore"):
-            value = self._guarded(
-                "metric()", self._metric, [predictions[index] for index in draw], [labels[index] for index in draw]
-            )
-        return float(value)
-
-    def _score(self, predictions: Sequence[Any], labels: Sequence[Any]) -> float:
-        value = self._guarded("metric()", self._metric, predictions, labels)
+        labels = self._labels_of(range(len(predictions)) if indices is None else indices)
+        value = self._guarded("metric()", self._metric, list(predictions), labels)
         try:
             number = float(value)
         except (TypeError, ValueError) as error:
-            raise EvaluationError(f"evaluate: metric() gave a {type(value).__name__}, expected a number") from error
+            raise EvaluationError(
+                f"evaluate {self._name}: metric() gave a {type(value).__name__}, expected a number, higher is better"
+            ) from error
         if not isfinite(number):
             raise EvaluationError(
-                f"evaluate: metric() gave {number} on {len(labels)} examples; it must be finite (no division by zero)"
+                f"evaluate {self._name}: metric() gave {number} on {len(labels)} examples; it must be finite (no division by zero)"
             )
         return number
 
-    @staticmethod
-    def _guarded(what: str, call: Callable[..., Any], *arguments: Any) -> Any:
+    def reference(self, predictions: Sequence[Any], indices: Sequence[int] | None = None) -> Reference:
+        """Predictions to compare others with; their resamples are scored once.
+
+        Raises:
+            EvaluationError: The metric raises, or gives something that is not a finite number.
+        """
+        indices = range(len(predictions)) if indices is None else indices
+        start = perf_counter()
+        score = self.metric(predictions, indices)
+        resamples = RESAMPLES if perf_counter() - start < SLOW_METRIC_S else RESAMPLES_SLOW
+        return Reference(indices, predictions, score, self._resampled(predictions, indices, resamples))
+
+    def drop(self, reference: Reference, predictions: Sequence[Any]) -> tuple[float, Interval]:
+        """What `predictions` lose of the metric against the reference's on the same examples, with its 95 % interval.
+
+        Raises:
+            EvaluationError: There is no finite metric, on all examples or on most resamples.
+        """
+        drop = reference.score - self.metric(predictions, reference.indices)
+        if all(_same(one, other) for one, other in zip(reference.predictions, predictions, strict=True)):
+            return 0.0, (0.0, 0.0)
+        scores = self._resampled(predictions, reference.indices, len(reference.scores))
+        differences = [one - other for one, other in zip(reference.scores, scores, strict=True) if isfinite(one - other)]
+        if len(differences) < len(scores) // 2:
+            raise EvaluationError(
+                f"evaluate {self._name}: metric() raises or is not finite on most resamples of {len(predictions)} examples; give "
+                "more examples, or a metric that holds on any mix of them"
+            )
+        low, high = np.percentile(differences, [2.5, 97.5])
+        # With few examples, or a metric that many resamples do not have, the percentiles can miss the drop itself.
+        return drop, (min(float(low), drop), max(float(high), drop))
+
+    def _resampled(self, predictions: Sequence[Any], indices: Sequence[int], resamples: int) -> list[float]:
+        """The metric on each resample, the same ones for all predictions; NaN where that mix of examples has none."""
+        # Arrays of objects are drawn from much faster than lists; the metric is given lists all the same.
+        given = np.fromiter(predictions, dtype=object, count=len(predictions))
+        labels = np.fromiter(self._labels_of(indices), dtype=object, count=len(indices))
+        scores = []
+        order = np.random.default_rng(SEED)
+        for _ in range(resamples):
+            draw = order.integers(0, len(indices), len(indices))
+            try:
+                with np.errstate(all="ignore"):
+                    scores.append(float(self._metric(given[draw].tolist(), labels[draw].tolist())))
+            except Exception:  # noqa: BLE001 - the metric held on all examples; what this mix lacks is counted by `drop`
+                scores.append(nan)
+        return scores
+
+    def _labels_of(self, indices: Sequence[int]) -> list[Any]:
+        for index in indices:
+            if index not in self._labels:
+                self._example(index)
+        return [self._labels[index] for index in indices]
+
+    def _example(self, index: int) -> Any:
+        """The input of an example; its label is kept, since reading an example anew may be slow."""
+        example = self._guarded(f"evaluation()[{index}]", self.examples.__getitem__, index)
+        if not isinstance(example, (tuple, list)) or len(example) != 2:
+            raise EvaluationError(
+                f"evaluate {self._name}: example {index} is a {type(example).__name__}, expected a pair (input, label)"
+            )
+        self._labels[index] = example[1]
+        return example[0]
+
+    def _guarded(self, what: str, call: Callable[..., Any], *arguments: Any) -> Any:
         try:
             return call(*arguments)
         except (EdgekitError, MemoryError):
             raise
         except Exception as error:
-            raise EvaluationError(f"evaluate: the recipe's {what} raised {type(error).__name__}: {error}") from error
+            raise EvaluationError(f"evaluate {self._name}: the recipe's {what} raised {type(error).__name__}: {error}") from error
 
 
 def examples_to_certify(examples: int, drop: float, interval: Interval, max_drop: float) -> int | None:
@@ -167,10 +217,13 @@ def examples_to_certify(examples: int, drop: float, interval: Interval, max_drop
 
 def _same(one: Any, other: Any) -> bool:
     """Whether two predictions are equal, whatever they are made of."""
+    if one is other:
+        return True
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
-    return (
-        bool(np.array_equal(np.asarray(one), np.asarray(other)))
-        if isinstance(one, np.ndarray)
-        else bool(one is other or one == other)
-    )
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+        return len(one) == len(other) and all(_same(left, right) for left, right in zip(one, other, strict=True))
+    try:
+        return bool(np.array_equal(np.asarray(one), np.asarray(other)))
+    except Exception:  # noqa: BLE001 - objects that cannot be compared are not known to be equal, which only costs time
+        return False

@@ -1,19 +1,23 @@
 """The verdict: which candidate ships, and why each other one does not."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 from edgekit.deployment import Status
 from edgekit.evaluation import examples_to_certify
 from edgekit_runtime.measurement import Measurement
 
-__all__ = ["Optimize", "Tried", "Verdict", "decide", "gate"]
+__all__ = ["Optimize", "Refusal", "Tried", "Verdict", "decide", "gate"]
 
 Optimize = Literal["latency", "size"]
 FLOAT = "float32"
 # Without a metric there is still a floor: below this, outputs have little to do with the float model's.
 LEAST_SQNR_DB = 20.0
+# Gains this close are one gain, told apart by noise; the candidate whose outputs are nearest to float's is taken then.
+SAME_GAIN = 1.02
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,21 @@ class Tried:
     measurement: Measurement
     examples: int = 0
     failure: str | None = None
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a candidate may not ship.
+
+    Attributes:
+        status: ``failed`` or ``rejected``.
+        gate: What it did not pass, in a few words, for counting.
+        reason: In one sentence, with its figures.
+    """
+
+    status: Status
+    gate: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -63,50 +82,80 @@ def decide(baseline: Tried, candidates: Sequence[Tried], max_drop: float, optimi
         max_drop: What the metric may lose.
         optimize: What to gain. Where no latency was measured it must be ``size``.
     """
-    outcomes: dict[str, tuple[Status, str]] = {}
-    passed = []
-    for tried in candidates:
-        refused = gate(tried, baseline, max_drop, optimize)
-        if refused is None:
-            passed.append(tried)
-        else:
-            outcomes[tried.name] = refused
+    refusals = {tried.name: gate(tried, baseline, max_drop, optimize) for tried in candidates}
+    outcomes = {name: (refusal.status, refusal.reason) for name, refusal in refusals.items() if refusal}
+    passed = [tried for tried in candidates if refusals[tried.name] is None]
     if not passed:
-        reason = _float_reason(candidates, outcomes)
-        return Verdict(baseline.name, FLOAT, reason, True, {baseline.name: ("chosen", reason), **outcomes})
-    best = max(passed, key=lambda tried: _gain(tried, baseline, optimize))
+        reason = _float_reason([refusal for refusal in refusals.values() if refusal])
+        measured = baseline.measurement.metric is not None
+        return Verdict(baseline.name, FLOAT, reason, measured, {baseline.name: ("chosen", reason), **outcomes})
+    best = _best(passed, baseline, optimize)
+    gained = _gained(best, baseline, optimize)
     for tried in passed:
         if tried is not best:
-            outcomes[tried.name] = (
-                "beaten",
-                f"{_gained(tried, baseline, optimize)}; {best.name} is better: {_gained(best, baseline, optimize)}",
-            )
+            outcomes[tried.name] = "beaten", f"{_gained(tried, baseline, optimize)}; {_better(best, tried, baseline, optimize)}"
     certified, judgement = _judgement(best, max_drop)
-    reason = f"{best.name}: {_gained(best, baseline, optimize)}; {judgement}"
+    reason = f"{best.name}: {gained}; {judgement}"
     outcomes[best.name] = ("chosen", reason)
-    outcomes[baseline.name] = ("beaten", f"the float model itself; {best.name} is better: {_gained(best, baseline, optimize)}")
+    outcomes[baseline.name] = ("beaten", f"the float model itself; {best.name} is better: {gained}")
     return Verdict(best.name, best.kind, reason, certified, outcomes)
 
 
-def gate(tried: Tried, baseline: Tried, max_drop: float, optimize: Optimize) -> tuple[Status, str] | None:
+def gate(tried: Tried, baseline: Tried, max_drop: float, optimize: Optimize) -> Refusal | None:
     """Why a candidate may not ship, or ``None``."""
-    figures = tried.measurement
     if tried.failure is not None:
-        return "failed", tried.failure
-    if figures.metric_drop is not None and figures.metric_drop > max_drop:
-        return "rejected", f"loses {_drop(figures)} of the metric on {tried.examples} examples; the budget is {max_drop:g}"
-    # A SQNR of None means equal outputs.
-    if figures.metric is None and figures.sqnr_db is not None and figures.sqnr_db < LEAST_SQNR_DB:
-        return (
-            "rejected",
-            f"outputs are only {figures.sqnr_db:.1f} dB SQNR from float's (at least {LEAST_SQNR_DB:.0f} without a metric)",
-        )
-    if optimize == "latency" and figures.speedup is not None and figures.speedup_ci is not None and figures.speedup_ci[0] <= 1.0:
-        word = "slower than float" if figures.speedup_ci[1] < 1.0 else "not faster than float beyond doubt"
-        return "rejected", f"{word}: {figures.speedup:.2f}× [{figures.speedup_ci[0]:.2f}, {figures.speedup_ci[1]:.2f}]"
-    if optimize == "size" and (figures.size_bytes or 0) >= (baseline.measurement.size_bytes or 0):
-        return "rejected", f"not smaller than float: {_megabytes(figures)} against {_megabytes(baseline.measurement)}"
+        return Refusal("failed", "failed", tried.failure)
+    return _accuracy_gate(tried, baseline, max_drop) or _gain_gate(tried.measurement, baseline.measurement, optimize)
+
+
+def _accuracy_gate(tried: Tried, baseline: Tried, max_drop: float) -> Refusal | None:
+    figures = tried.measurement
+    if baseline.measurement.metric is not None:
+        if figures.metric_drop is None:
+            return Refusal("rejected", "without a metric", "its metric was not measured, so what it loses is not known")
+        if figures.metric_drop > max_drop:
+            text = f"loses {_drop(figures)} of the metric on {tried.examples} examples; the budget is {max_drop:g}"
+            return Refusal("rejected", "lost too much of the metric", text)
+        return None
+    if figures.max_abs_diff == 0.0:
+        return None
+    if figures.sqnr_db is None:
+        text = "its outputs cannot be compared with float's (other shapes, or float's are all zero), and there is no metric"
+        return Refusal("rejected", "cannot be compared", text)
+    if figures.sqnr_db < LEAST_SQNR_DB:
+        text = f"outputs are only {figures.sqnr_db:.1f} dB SQNR from float's (at least {LEAST_SQNR_DB:.0f} without a metric)"
+        return Refusal("rejected", "too far from float's outputs", text)
     return None
+
+
+def _gain_gate(figures: Measurement, baseline: Measurement, optimize: Optimize) -> Refusal | None:
+    if optimize == "size":
+        if figures.size_bytes is None or baseline.size_bytes is None or figures.size_bytes >= baseline.size_bytes:
+            text = f"not smaller than float: {_megabytes(figures)} against {_megabytes(baseline)}"
+            return Refusal("rejected", "not smaller than float", text)
+        return None
+    if figures.speedup is None or figures.speedup_ci is None:
+        return Refusal("rejected", "not timed", "its latency was not measured, so whether it gains anything is not known")
+    if figures.speedup_ci[0] <= 1.0:
+        word = "slower than float" if figures.speedup_ci[1] < 1.0 else "not faster than float beyond doubt"
+        return Refusal("rejected", word, f"{word}: {_ratio(figures)}")
+    return None
+
+
+def _best(passed: Sequence[Tried], baseline: Tried, optimize: Optimize) -> Tried:
+    """The one that gains most; of those that gain as much, the one nearest to float's outputs."""
+    most = max(_gain(tried, baseline, optimize) for tried in passed)
+    return max((tried for tried in passed if _gain(tried, baseline, optimize) * SAME_GAIN >= most), key=_nearness)
+
+
+def _better(best: Tried, other: Tried, baseline: Tried, optimize: Optimize) -> str:
+    """Why `best` is taken and `other` is not."""
+    if _gain(best, baseline, optimize) > _gain(other, baseline, optimize) * SAME_GAIN:
+        return f"{best.name} is better: {_gained(best, baseline, optimize)}"
+    word = "fast" if optimize == "latency" else "small"
+    if _nearness(best) > _nearness(other):
+        return f"{best.name} is as {word} within 2 % and nearer to float's outputs"
+    return f"{best.name} is as {word} within 2 % and as near to float's outputs"
 
 
 def _judgement(best: Tried, max_drop: float) -> tuple[bool, str]:
@@ -122,31 +171,46 @@ def _judgement(best: Tried, max_drop: float) -> tuple[bool, str]:
     return False, f"accepted: {told}; {more}"
 
 
-def _float_reason(candidates: Sequence[Tried], outcomes: dict[str, tuple[Status, str]]) -> str:
-    if not candidates:
+def _float_reason(refusals: Sequence[Refusal]) -> str:
+    if not refusals:
         return "float32 ships: nothing else suits this target and this model"
-    counts: dict[str, int] = {}
-    for status, text in outcomes.values():
-        kind = "failed" if status == "failed" else text.split(":")[0].split(" of the metric")[0].split(" are only")[0]
-        kind = "lost too much of the metric" if kind.startswith("loses") else kind
-        counts[kind] = counts.get(kind, 0) + 1
-    listed = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-    return f"float32 ships: of {len(candidates)} other candidates none passed ({listed})"
+    counted = ", ".join(f"{count} {gate}" for gate, count in Counter(refusal.gate for refusal in refusals).items())
+    return f"float32 ships: of {len(refusals)} other candidates none passed ({counted})"
 
 
 def _gain(tried: Tried, baseline: Tried, optimize: Optimize) -> float:
+    """How many times faster, or smaller, than float."""
     figures = tried.measurement
-    if optimize == "latency" and figures.speedup is not None:
-        return figures.speedup
+    if optimize == "latency":
+        return figures.speedup or 0.0
     return (baseline.measurement.size_bytes or 0) / max(figures.size_bytes or 1, 1)
+
+
+def _nearness(tried: Tried) -> float:
+    """How near outputs are to float's, in dB."""
+    figures = tried.measurement
+    if figures.sqnr_db is None:
+        return inf if figures.max_abs_diff == 0.0 else -inf
+    return figures.sqnr_db
 
 
 def _gained(tried: Tried, baseline: Tried, optimize: Optimize) -> str:
     figures = tried.measurement
-    if optimize == "latency" and figures.speedup is not None and figures.speedup_ci is not None:
-        return f"{figures.speedup:.2f}× as fast as float [{figures.speedup_ci[0]:.2f}, {figures.speedup_ci[1]:.2f}]"
+    if optimize == "latency":
+        return _speed(figures)
     share = (figures.size_bytes or 0) / max(baseline.measurement.size_bytes or 1, 1)
-    return f"{share:.2f}× the size of float ({_megabytes(figures)})"
+    size = f"{share:.2f}× the size of float ({_megabytes(figures)})"
+    # Whoever asked for a small model is told what it costs in time.
+    return size if figures.speedup is None else f"{size}, {_speed(figures)}"
+
+
+def _speed(figures: Measurement) -> str:
+    return _ratio(figures).replace("×", "× as fast as float")
+
+
+def _ratio(figures: Measurement) -> str:
+    low, high = figures.speedup_ci or (0.0, inf)
+    return f"{figures.speedup or 0.0:.2f}× [{low:.2f}, {high:.2f}]"
 
 
 def _drop(figures: Measurement) -> str:
@@ -157,4 +221,4 @@ def _drop(figures: Measurement) -> str:
 
 
 def _megabytes(figures: Measurement) -> str:
-    return f"{(figures.size_bytes or 0) / 1e6:.2f} MB"
+    return "unknown" if figures.size_bytes is None else f"{figures.size_bytes / 1e6:.2f} MB"

@@ -4,17 +4,27 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 
-import numpy as np
-
 from edgekit.recipe import Arrays
 from edgekit_runtime.fresh_process import FreshRun, run_in_fresh_process
 from edgekit_runtime.model import Model
 from edgekit_runtime.session import Provider, SessionConfig, open_session
 from edgekit_runtime.timing import Timings, interleave
 
-__all__ = ["HostLab"]
+__all__ = ["CallFailedError", "HostLab"]
 
-FRESH_RUNS = 3
+
+class CallFailedError(Exception):
+    """A model failed while it was being timed.
+
+    Args:
+        name: Which one.
+        reason: What it raised.
+    """
+
+    def __init__(self, name: str, reason: Exception) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.name = name
+        self.reason = reason
 
 
 class HostLab:
@@ -23,26 +33,26 @@ class HostLab:
     Args:
         seed: Seed of the order within timing rounds.
         exact: Compute quantized graphs in exact integer semantics, for targets other than this machine: nothing is fused into
-            this processor's integer kernels, whose sums may saturate where the target's do not.
+            this processor's integer kernels, whose sums may saturate where the target's do not. Times and memory then say
+            nothing of the target.
     """
 
     def __init__(self, seed: int = 0, *, exact: bool = False) -> None:
         self._seed = seed
-        self._exact = exact
+        self.exact = exact
 
     def open(self, path: Path, provider: Provider, session: SessionConfig) -> Model:
         """Opens a candidate for evaluation."""
-        if self._exact:
-            provider, session = Provider(), SessionConfig(session.threads, "basic", session.entries)
+        provider, session = self._here(provider, session)
         return Model(open_session(path, provider, session), path)
 
-    def fresh(self, path: Path, feed: Arrays, provider: Provider, session: SessionConfig, runs: int = FRESH_RUNS) -> FreshRun:
+    def fresh(self, path: Path, feed: Arrays, provider: Provider, session: SessionConfig, runs: int = 1) -> FreshRun:
         """Opens and runs a candidate in processes of their own, and takes medians; the first run is its load test.
 
         Raises:
             SessionError: It does not load or run there.
         """
-        provider = Provider() if self._exact else provider
+        provider, session = self._here(provider, session)
         seen = [run_in_fresh_process(path, feed, provider, session) for _ in range(runs)]
         peaks = [run.peak_rss_bytes for run in seen if run.peak_rss_bytes is not None]
         return FreshRun(median(run.cold_start_ms for run in seen), int(median(peaks)) if peaks else None)
@@ -54,10 +64,26 @@ class HostLab:
         rounds: int,
         on_round: Callable[[int, int], None] | None = None,
     ) -> dict[str, Timings]:
-        """Times models against each other in interleaved rounds."""
-        calls: dict[str, Callable[[], object]] = {name: _call(model, feed) for name, model in models.items()}
+        """Times models against each other in interleaved rounds.
+
+        Raises:
+            CallFailedError: One of them failed; says which.
+        """
+        calls = {name: _call(name, model, feed) for name, model in models.items()}
         return interleave(calls, rounds=rounds, seed=self._seed, on_round=on_round)
 
+    def _here(self, provider: Provider, session: SessionConfig) -> tuple[Provider, SessionConfig]:
+        """What stands in on this machine for a target's provider and session options."""
+        if not self.exact:
+            return provider, session
+        return Provider(), SessionConfig(session.threads, "basic", session.entries)
 
-def _call(model: Model, feed: Arrays) -> Callable[[], Mapping[str, np.ndarray]]:
-    return lambda: model(feed)
+
+def _call(name: str, model: Model, feed: Arrays) -> Callable[[], object]:
+    def call() -> object:
+        try:
+            return model(feed)
+        except Exception as error:
+            raise CallFailedError(name, error) from error
+
+    return call

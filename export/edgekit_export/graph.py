@@ -52,7 +52,8 @@ class Graph:
             if not proto.graph.node and not proto.graph.output:
                 raise ValueError("it holds no graph")
             onnx.checker.check_model(str(path))
-            return cls(ir.load(path))
+            # Weights in files beside it come into memory, so that a graph does not depend on where it was read.
+            return cls(ir.external_data.load_to_model(ir.load(path)))
         except FileNotFoundError as error:
             raise GraphError(f"read {path}: there is no such file") from error
         except MemoryError:
@@ -78,12 +79,17 @@ class Graph:
         Raises:
             OutputError: The file could not be written.
         """
-        weights_bytes = sum(value.const_value.nbytes for value in self.model.graph.initializers.values() if value.const_value)
-        external = f"{path.name}.data" if weights_bytes > EXTERNAL_DATA_BYTES else None
+        external = f"{path.name}.data" if self.weights_bytes > EXTERNAL_DATA_BYTES else None
         try:
             ir.save(self.model, path, external_data=external)
         except OSError as error:
             raise OutputError(f"write {path}: {error.strerror or error}") from error
+
+    @property
+    def weights_bytes(self) -> int:
+        """Size of all weights together, those of subgraphs included."""
+        values = [value for graph in self.model.graphs() for value in graph.initializers.values()]
+        return sum(value.const_value.nbytes for value in values if value.const_value is not None)
 
     @property
     def opset(self) -> int:
@@ -115,8 +121,10 @@ Step = Callable[[Graph], Graph]
 def _specs(values: Sequence[Any]) -> list[TensorSpec]:
     specs = []
     for value in values:
-        if value.shape is None or value.dtype is None:
-            raise GraphError(f"graph value {value.name!r} has no dtype or rank; export the model with shapes")
+        if not isinstance(value.type, ir.TensorType):
+            raise GraphError(f"graph value {value.name!r} is {value.type or 'of no known type'}, expected a tensor; export it as one")
+        if value.shape is None:
+            raise GraphError(f"graph value {value.name!r} has no rank; export the model with shapes")
         shape = tuple(
             axis if isinstance(axis, int) else str(axis.value or f"{value.name}_{index}") for index, axis in enumerate(value.shape)
         )

@@ -17,8 +17,7 @@ def optimize_float(graph: Graph) -> Graph:
     Extended, and not all: the last level lays data out for the processor at hand. A graph that onnxruntime cannot write back
     (over 2 GB, or kernels compiled by a provider) comes back as it was, with the reason on record.
     """
-    size_bytes = sum(value.const_value.nbytes for value in graph.model.graph.initializers.values() if value.const_value)
-    if size_bytes > EXTERNAL_DATA_BYTES:
+    if graph.weights_bytes > graph_module.EXTERNAL_DATA_BYTES:
         return graph.noted("optimize float", "left to the device: over 2 GB")
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         given, optimized = Path(folder) / "given.onnx", Path(folder) / "optimized.onnx"
@@ -30,10 +29,6 @@ def optimize_float(graph: Graph) -> Graph:
         try:
             ort.InferenceSession(str(given), options, providers=["CPUExecutionProvider"])
             model = ir.load(optimized)
-            # Tensors are read from the file when they are first used, and the file is about to go.
-            for value in model.graph.initializers.values():
-                if value.const_value is not None:
-                    value.const_value.numpy()
         except Exception as error:  # noqa: BLE001 - whatever onnxruntime raises, the graph as it was still holds
             return graph.noted("optimize float", f"left to the device: {' '.join(str(error).split())[:200]}")
     return Graph(model, graph.changes).noted("optimize float", "onnxruntime, extended")

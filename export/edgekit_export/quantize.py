@@ -3,11 +3,8 @@
 onnxruntime's quantizers insert the nodes; the ranges, the choice of nodes and the checks of the result are ours.
 """
 
-import contextlib
-import logging
 import tempfile
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +22,7 @@ from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 from edgekit_export.calibration import Histogram, Ranges, ranges_from
 from edgekit_export.graph import Graph
 from edgekit_export.placement import is_depthwise, place
+from edgekit_export.quiet import quiet
 from edgekit_export.schemes import DynamicInt8, Flavour, StaticInt8
 from edgekit_export.weights import Weight, float_weights, weights
 from edgekit_runtime.errors import QuantizationError
@@ -166,7 +164,7 @@ def _quantized(graph: Graph, name: str, insert: Any, wanted: set[str]) -> Quanti
         path = Path(folder) / "prepared.onnx"
         graph.save(path)
         try:
-            with _quiet_quantizer():
+            with quiet():
                 result = Graph(ir.from_proto(insert(onnx.load(path))), graph.changes)
         except MemoryError:
             raise
@@ -191,16 +189,3 @@ def _quantized(graph: Graph, name: str, insert: Any, wanted: set[str]) -> Quanti
 def _listed(weights: list[Weight]) -> str:
     shown = ", ".join(f"{weight.operator} {weight.node} ({weight.size_bytes / 1e3:.0f} kB)" for weight in weights[:3])
     return shown if len(weights) <= 3 else f"{shown} and {len(weights) - 3} more"
-
-
-@contextlib.contextmanager
-def _quiet_quantizer() -> Iterator[None]:
-    """Keeps the quantizer's log lines, which go to the root logger, off the user's screen."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

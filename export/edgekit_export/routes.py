@@ -6,8 +6,8 @@ the module before it is believed.
 """
 
 import contextlib
+import inspect
 import io
-import logging
 import os
 import sys
 import warnings
@@ -23,6 +23,7 @@ import torch
 from torch.jit import TracerWarning  # type: ignore[attr-defined]  # public by its documentation
 
 from edgekit_export.example_feeds import Dynamic
+from edgekit_export.quiet import quiet
 from edgekit_export.torch_module import TorchModel, as_tensors
 
 __all__ = ["ROUTES", "Route", "quiet_torch"]
@@ -41,18 +42,8 @@ class Route:
 @contextlib.contextmanager
 def quiet_torch() -> Iterator[None]:
     """Keeps the exporters' own notes (printed graphs, logs, deprecations among their internals) off the user's screen."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
+    with quiet(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
 
 
 @contextlib.contextmanager
@@ -103,6 +94,9 @@ def _torchscript(
     compile_module: Callable[[torch.nn.Module, tuple[torch.Tensor, ...]], Any],
 ) -> Callable[[TorchModel, Mapping[str, np.ndarray], Dynamic], ir.Model]:
     def export(model: TorchModel, feed: Mapping[str, np.ndarray], dynamic: Dynamic) -> ir.Model:
+        parameters = list(inspect.signature(model.module.forward).parameters)
+        if parameters[: len(feed)] != list(feed):
+            raise TypeError(f"TorchScript takes inputs by position, and {list(feed)} are not the first of {parameters}")
         tensors = tuple(as_tensors(feed).values())
         buffer = io.BytesIO()
         with _silent_descriptors():

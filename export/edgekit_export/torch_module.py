@@ -12,6 +12,9 @@ from edgekit_runtime.errors import RecipeError, TraceError
 
 __all__ = ["TorchModel", "as_tensors"]
 
+# Outputs that a device cannot hand on: no numpy array holds the first, and no onnxruntime tensor the others.
+NO_NUMPY = (torch.bfloat16, torch.complex64, torch.complex128)
+
 
 def as_tensors(feed: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
     """Tensors that hold copies of the arrays."""
@@ -40,6 +43,8 @@ class TorchModel:
         self.module = module
         self._check_parameters(example)
         self.outputs = tuple(outputs)
+        if shared := [name for name in self.outputs if name in example]:
+            raise RecipeError(f"recipe outputs: {shared[0]!r} is an input's name too; give the output another")
         results = self._first_run(example)
         if not self.outputs:
             self.outputs = tuple("output" if index == 0 else f"output_{index}" for index in range(len(results)))
@@ -53,16 +58,17 @@ class TorchModel:
     def __call__(self, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The module's outputs by name, as arrays."""
         results = self._tensors(feed)
-        return {name: result.detach().numpy() for name, result in zip(self.outputs, results, strict=True)}
+        return {name: result.detach().cpu().numpy() for name, result in zip(self.outputs, results, strict=True)}
 
     def _tensors(self, feed: Mapping[str, np.ndarray]) -> list[torch.Tensor]:
         with torch.no_grad():
             leaves = pytree.tree_leaves(self.module(**as_tensors(feed)))
         wrong = [type(leaf).__name__ for leaf in leaves if not isinstance(leaf, torch.Tensor)]
+        wrong += [f"{leaf.dtype} tensors" for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.dtype in NO_NUMPY]
         if wrong or not leaves:
             raise TraceError(
-                f"run {type(self.module).__name__}: forward gives {', '.join(wrong) or 'nothing'}, expected tensors only; "
-                "return tensors (in a tuple, list or dict if several)"
+                f"run {type(self.module).__name__}: forward gives {', '.join(wrong) or 'nothing'}, expected tensors of "
+                "ordinary numbers only; return tensors (in a tuple, list or dict if several), converted with .float() where needed"
             )
         return leaves
 
@@ -70,7 +76,7 @@ class TorchModel:
         name = type(self.module).__name__
         try:
             results = self._tensors(example)
-            before = {key: tensor.clone() for key, tensor in self.module.state_dict().items()}
+            before = {key: tensor.clone() for key, tensor in _state(self.module)}
             self._tensors(example)
         except (TraceError, MemoryError):
             raise
@@ -80,8 +86,8 @@ class TorchModel:
                 f"run {name} on the recipe's example {shapes}: {type(error).__name__}: {error}{last_user_line(error)}; "
                 "make example() fit forward()"
             ) from error
-        for key, tensor in self.module.state_dict().items():
-            if not torch.equal(tensor, before[key]):
+        for key, tensor in _state(self.module):
+            if key not in before or not _same(tensor, before[key]):
                 raise TraceError(
                     f"trace {name}: forward() changes its own {key!r} in place{_assignment(self.module, key)}; a graph keeps no "
                     f"state between calls: take {key!r} as an input and return its new value as an output"
@@ -104,6 +110,16 @@ class TorchModel:
             )
 
 
+def _state(module: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
+    """Parameters and buffers, those that a state dict leaves out too."""
+    return [*module.named_parameters(), *module.named_buffers()]
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors hold the same values; NaN is the same as NaN."""
+    return one.shape == other.shape and bool(((one == other) | ((one != one) & (other != other))).all())
+
+
 def _assignment(module: torch.nn.Module, key: str) -> str:
     """Where in the source of the submodule that owns `key` it is assigned, as far as the text shows it."""
     path, _, attribute = key.rpartition(".")
@@ -113,8 +129,9 @@ def _assignment(module: torch.nn.Module, key: str) -> str:
         file = inspect.getsourcefile(type(owner))
     except (OSError, TypeError):
         return ""
+    itself = next(iter(inspect.signature(type(owner).forward).parameters), "self")
     for offset, line in enumerate(lines):
-        after = line.partition(f"self.{attribute}")[2].lstrip()
+        after = line.partition(f"{itself}.{attribute}")[2].lstrip()
         changes = after.startswith(("=", "+=", "-=", "*=", "/=", "[")) and not after.startswith("==")
         if changes or (after.startswith(".") and after.partition("(")[0].rstrip().endswith("_")):
             return f' ({file}:{first + offset}: "{line.strip()}")'

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
+import onnx_ir.passes.common as common
 
 from edgekit_export.example_feeds import Dynamic, check_example, resized, tracing_sizes
 from edgekit_export.graph import Graph
-from edgekit_export.parity import Parity, check_parity
+from edgekit_export.parity import Parity, check_parity, size_refused
 from edgekit_export.routes import ROUTES, quiet_torch
 from edgekit_export.torch_module import TorchModel
 from edgekit_export.trace_errors import translate
@@ -64,13 +65,15 @@ def trace(
     dynamic = dynamic or {}
     example = check_example(example, dynamic)
     model = TorchModel(module, example, outputs)
-    feed = resized(example, dynamic, tracing_sizes(example, dynamic))
+    sizes = _workable_sizes(model, example, dynamic)
+    feed = resized(example, dynamic, sizes)
+    shapes = _output_shapes(model, example, dynamic, sizes)
     failures: dict[str, Exception] = {}
     for route in ROUTES:
         try:
             with quiet_torch():
                 exported = route.export(model, feed, dynamic)
-            graph = _named(exported, example, dynamic, _output_shapes(model, example, dynamic)).noted("trace", route.name)
+            graph = _named(exported, example, dynamic, shapes).noted("trace", route.name)
             found = _parity(graph, model, example, dynamic) if parity else None
         except MemoryError:
             raise
@@ -96,11 +99,11 @@ def _named(
     model: ir.Model, example: Mapping[str, np.ndarray], dynamic: Dynamic, shapes: Mapping[str, Sequence[int | str]]
 ) -> Graph:
     """Gives inputs, outputs and free axes the recipe's names; exporters rename some of them."""
+    # An output that is an input's or another output's own value gets a node, so that each can have its name.
+    common.OutputFixPass()(model)
     graph = model.graph
     wanted, outputs = list(example), list(shapes)
     present = [value for value in graph.inputs if value.name not in graph.initializers]
-    # No step may depend on what an exporter left as a name: an output that is an input's own value needs a node to be named.
-    _separate_outputs(graph)
     if len(present) != len(wanted) or len(graph.outputs) != len(outputs):
         raise TraceError(
             f"trace: the graph has inputs {[value.name for value in present]} and outputs "
@@ -139,29 +142,49 @@ def _step_aside(graph: ir.Graph, names: set[str]) -> None:
             value.name = name
 
 
-def _output_shapes(model: TorchModel, example: Mapping[str, np.ndarray], dynamic: Dynamic) -> dict[str, list[int | str]]:
-    """Output shapes as the module shows them at two sets of sizes; exporters' own symbols say little.
+def _workable_sizes(model: TorchModel, example: Mapping[str, np.ndarray], dynamic: Dynamic) -> dict[str, int]:
+    """Sizes to trace at: the first that forward() takes."""
+    first: tuple[Mapping[str, int], Exception] | None = None
+    for sizes in tracing_sizes(example, dynamic):
+        try:
+            model(resized(example, dynamic, sizes))
+        except Exception as error:  # noqa: BLE001 - whatever forward() raises, it does not take this size
+            first = first or (sizes, error)
+        else:
+            return sizes
+    assert first is not None
+    raise size_refused(model, ", ".join(f"{label}={size}" for label, size in first[0].items()), first[1]) from first[1]
 
-    An axis that follows a named axis takes its name; one that varies in another way is named after the output.
+
+def _output_shapes(
+    model: TorchModel, example: Mapping[str, np.ndarray], dynamic: Dynamic, sizes: Mapping[str, int]
+) -> dict[str, list[int | str]]:
+    """Output shapes as the module shows them when one named axis after the other grows; exporters' own symbols say little.
+
+    An output's axis that is as long as a named axis takes its name; one that varies in another way is named after the output.
     """
-    first = tracing_sizes(example, dynamic)
-    second = {label: size + 1 for label, size in first.items()}
-    small = model(resized(example, dynamic, first))
-    try:
-        large = model(resized(example, dynamic, second))
-    except Exception:  # noqa: BLE001 - parity says what is wrong when forward() refuses a size; the first set must do here
-        second, large = first, small
-    shapes: dict[str, list[int | str]] = {}
-    for name, array in small.items():
-        axes = zip(array.shape, large[name].shape, strict=True)
-        shapes[name] = [
-            next(
-                (label for label in first if (one, two) == (first[label], second[label]) and one != two),
-                one if one == two else f"{name}_{axis}",
-            )
-            for axis, (one, two) in enumerate(axes)
-        ]
+    small = model(resized(example, dynamic, sizes))
+    shapes: dict[str, list[int | str]] = {name: list(array.shape) for name, array in small.items()}
+    for label, size in sizes.items():
+        larger, grown = _grown(model, example, dynamic, sizes, label) or (size, small)
+        for name, array in small.items():
+            for axis, (one, two) in enumerate(zip(array.shape, grown[name].shape, strict=True)):
+                if one != two:
+                    follows = (one, two) == (size, larger) and isinstance(shapes[name][axis], int)
+                    shapes[name][axis] = label if follows else f"{name}_{axis}"
     return shapes
+
+
+def _grown(
+    model: TorchModel, example: Mapping[str, np.ndarray], dynamic: Dynamic, sizes: Mapping[str, int], label: str
+) -> tuple[int, dict[str, np.ndarray]] | None:
+    """A larger size of one axis that forward() takes, and its outputs there; parity speaks where it takes none."""
+    for larger in (sizes[label] + 1, 2 * sizes[label]):  # the double, since some take no odd sizes
+        try:
+            return larger, model(resized(example, dynamic, {**sizes, label: larger}))
+        except Exception:  # noqa: BLE001, S112 - whatever forward() raises, it does not take this size
+            continue
+    return None
 
 
 def _one_line(error: BaseException) -> str:

@@ -120,7 +120,11 @@ def load(
     asked = Provider(provider) if isinstance(provider, str) else provider
     if threads is not None and threads < 1:
         raise SessionError(f"open {path}: threads={threads}, expected 1 or more, or nothing for this machine's own")
-    if path.is_file():
+    try:
+        plain = path.is_file()
+    except OSError as error:
+        raise BundleError(f"open {path}: it cannot be reached: {error.strerror or error}") from error
+    if plain:
         return Model(open_session(path, asked, SessionConfig(threads=threads), fallback), path)
     manifest = read_manifest(path)
     check_files(path, manifest)
@@ -131,12 +135,25 @@ def load(
     opened = open_session(path / manifest.model, asked or manifest.provider, config, fallback)
     model = Model(opened, path, manifest)
     for verb, found, promised in (("takes", model.inputs, manifest.inputs), ("gives", model.outputs, manifest.outputs)):
-        if [(spec.name, spec.dtype) for spec in found] != [(spec.name, spec.dtype) for spec in promised]:
+        if len(found) != len(promised) or not all(map(_agree, found, promised)):
             raise BundleError(
                 f"open {path}: {manifest.model} {verb} {'; '.join(map(str, found))}, the manifest promises "
                 f"{'; '.join(map(str, promised))}; deploy it again"
             )
     return model
+
+
+def _agree(found: TensorSpec, promised: TensorSpec) -> bool:
+    """Whether a model's own spec and the manifest's are of one tensor; names of free axes may differ."""
+    # onnxruntime tells no shape for an output whose rank it does not know.
+    sizes_agree = not found.shape or (
+        len(found.shape) == len(promised.shape)
+        and all(
+            left == right or isinstance(left, str) or isinstance(right, str)
+            for left, right in zip(found.shape, promised.shape, strict=True)
+        )
+    )
+    return (found.name, found.dtype) == (promised.name, promised.dtype) and sizes_agree
 
 
 def _check_isa(path: Path, manifest: Manifest) -> None:

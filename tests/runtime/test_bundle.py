@@ -196,6 +196,8 @@ def test_what_is_no_bundle_at_all(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with refused("is a file"):
         read_manifest(tmp_path / "file")
+    with pytest.raises(BundleError, match="it cannot be reached: File name too long"):
+        load(tmp_path / ("x" * 5000))
     (tmp_path / "broken").symlink_to(tmp_path / "gone")
     with refused("does not exist"):
         load(tmp_path / "broken")

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from edgekit_export.calibration.histogram import Histogram
 from edgekit_export.graph import Graph
+from edgekit_export.user_code import last_user_line
 from edgekit_runtime.errors import CalibrationError, EdgekitError
 from edgekit_runtime.manifest import InputRange
 from edgekit_runtime.session import SessionConfig, open_session
@@ -88,7 +89,11 @@ def float_tensors(graph: Graph) -> list[str]:
     """Names of all float tensors between inputs and outputs, both included, in order; weights are not among them."""
     values = [*graph.model.graph.inputs, *(value for node in graph.model.graph for value in node.outputs)]
     initializers = graph.model.graph.initializers
-    return [str(value.name) for value in values if value.name and value.name not in initializers and value.dtype in FLOATS]
+    return [
+        str(value.name)
+        for value in values
+        if value.name and value.name not in initializers and isinstance(value.type, ir.TensorType) and value.dtype in FLOATS
+    ]
 
 
 def _observed(graph: Graph, names: Sequence[str]) -> Graph:
@@ -107,12 +112,17 @@ def _observed(graph: Graph, names: Sequence[str]) -> Graph:
 
 def _guarded(data: Iterable[Mapping[str, np.ndarray]]) -> Iterable[Mapping[str, np.ndarray]]:
     """The data, with what the user's code raises told as calibration's failure."""
+    index = 0
     try:
-        yield from data
-    except (EdgekitError, MemoryError, KeyboardInterrupt):
+        for feed in data:
+            yield feed
+            index += 1
+    except (EdgekitError, MemoryError):
         raise
     except Exception as error:
-        raise CalibrationError(f"calibrate: the recipe's calibration() raised {type(error).__name__}: {error}") from error
+        raise CalibrationError(
+            f"calibrate on example {index}: the recipe's calibration() raised {type(error).__name__}: {error}{last_user_line(error)}"
+        ) from error
 
 
 def _check_feed(feed: object, check: FeedCheck, index: int) -> None:
@@ -123,7 +133,8 @@ def _check_feed(feed: object, check: FeedCheck, index: int) -> None:
     try:
         check.check(feed)
     except EdgekitError as error:
-        raise CalibrationError(f"calibrate on example {index}: {str(error).removeprefix('model call, ')}") from error
+        problem = str(error).removeprefix("model call").lstrip(":, ")
+        raise CalibrationError(f"calibrate on example {index}: {problem}") from error
     for name, array in feed.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise CalibrationError(f"calibrate on example {index}: input {name!r} holds NaN or infinity; clean the data")

@@ -50,9 +50,9 @@ class Histogram:
         low, high = float(flat.min()), float(flat.max())
         self.minimum, self.maximum = min(self.minimum, low), max(self.maximum, high)
         self._grow_to(_exponent(max(-low, high)))
-        # float64 throughout, so that a bin does not depend on the order in which the data came.
-        scaled = (flat.astype(np.float64) + self.edge) * (BINS / (2 * self.edge))
-        bins = np.minimum(scaled.astype(np.int64), BINS - 1)
+        # Scaled by a power of two, which is exact, and shifted as integers: a sum with the edge would round a small negative
+        # value to zero, into another bin than the one it has where the edge is small.
+        bins = np.floor(flat.astype(np.float64) * (BINS / (2 * self.edge))).astype(np.int64) + BINS // 2
         self.counts += np.bincount(bins, minlength=BINS)
 
     def merge(self, other: "Histogram") -> None:

@@ -63,6 +63,8 @@ def _mse(histogram: Histogram) -> tuple[float, float]:
     best = (np.inf, histogram.minimum, histogram.maximum)
     for share in np.linspace(0.3, 1.0, 71):
         low, high = max(histogram.minimum, -share * largest), min(histogram.maximum, share * largest)
+        if low > high:  # all values lie outside
+            continue
         step = (max(high, 0.0) - min(low, 0.0)) / (LEVELS - 1)
         clipped = np.clip(centres, low, high)
         # Rounding costs step²/12 for each value inside; clipping costs the squared distance of each value outside.

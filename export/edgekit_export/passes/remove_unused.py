@@ -16,14 +16,15 @@ def remove_unused(graph: Graph) -> Graph:
 
     def edit(model: ir.Model) -> str | None:
         before = (sum(1 for _ in model.graph.all_nodes()), len(model.graph.initializers), len(model.graph.inputs))
+        functions = len(model.functions)
         common.InlinePass()(model)
         common.RemoveInitializersFromInputsPass()(model)
         common.RemoveUnusedNodesPass()(model)
         common.RemoveUnusedFunctionsPass()(model)  # type: ignore[no-untyped-call]
         common.RemoveUnusedOpsetsPass()(model)
-        common.NameFixPass()(model)
         after = (sum(1 for _ in model.graph.all_nodes()), len(model.graph.initializers), len(model.graph.inputs))
         gone = [one - two for one, two in zip(before, after, strict=True)]
-        return f"{gone[0]} nodes, {gone[1]} initializers, {gone[2]} inputs" if any(gone) else None
+        inlined = f"{functions} functions inlined; " if functions else ""
+        return f"{inlined}{gone[0]} nodes, {gone[1]} initializers, {gone[2]} inputs" if functions or any(gone) else None
 
     return graph.changed("remove unused", edit)

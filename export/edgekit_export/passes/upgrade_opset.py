@@ -4,11 +4,13 @@ Requires: any opset. Ensures: opset 17 or newer where a converter can do it, and
 per-channel quantization of an older model writes a file that onnxruntime will not load.
 """
 
+from functools import partial
+
 import onnx
 import onnx.version_converter
-import onnx_ir as ir
 
 from edgekit_export.graph import Graph
+from edgekit_export.through_onnx import through_onnx
 from edgekit_runtime.errors import GraphError
 
 __all__ = ["upgrade_opset"]
@@ -31,16 +33,20 @@ def upgrade_opset(graph: Graph) -> Graph:
         if before >= version:
             break
         try:
-            # The converter does not know functions or foreign domains; onnx_ir writes both back unchanged.
-            converted = onnx.version_converter.convert_version(ir.to_proto(graph.model), version)
-            onnx.checker.check_model(converted)
+            converted = through_onnx(graph.model, partial(_converted, version=version))
         except Exception as error:  # noqa: BLE001 - the converter raises RuntimeError and worse for what it does not know
             reason = reason or " ".join(str(error).split())[:200]
             continue
-        return Graph(ir.from_proto(converted), graph.changes).noted("upgrade opset", f"{before} to {version}")
+        return Graph(converted, graph.changes).noted("upgrade opset", f"{before} to {version}")
     if before >= LOWEST:
         return graph.noted("upgrade opset", f"left at {before}: {reason}")
     raise GraphError(
         f"upgrade opset {before}: onnx's converter cannot take it to {LOWEST}, which int8 needs: {reason}; export the model "
         f"again with opset {WANTED} or newer"
     )
+
+
+def _converted(proto: onnx.ModelProto, version: int) -> onnx.ModelProto:
+    converted = onnx.version_converter.convert_version(proto, version)
+    onnx.checker.check_model(converted)
+    return converted
