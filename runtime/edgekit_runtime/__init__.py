@@ -5,6 +5,7 @@
 >>> model({"image": image})["logits"]                 # doctest: +SKIP
 """
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from edgekit_runtime.errors import (
@@ -41,6 +42,10 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+# Since 1.29, onnxruntime's wheels send usage data from the moment of their import and keep a database in the home folder. A
+# device talks to nobody unless its owner wants it to: set the variable to 0 beforehand to allow it.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 # Imported when first asked for, so that errors and the machine can be had where onnxruntime is missing or broken.
 _LATER = {

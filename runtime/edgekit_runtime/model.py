@@ -113,7 +113,6 @@ def load(
     """
     from pathlib import Path
 
-    from edgekit_runtime.bundle import check_files, read_manifest
     from edgekit_runtime.session import Provider, SessionConfig, open_session
 
     path = Path(path)
@@ -126,6 +125,9 @@ def load(
         raise BundleError(f"open {path}: it cannot be reached: {error.strerror or error}") from error
     if plain:
         return Model(open_session(path, asked, SessionConfig(threads=threads), fallback), path)
+
+    from edgekit_runtime.bundle import check_files, read_manifest
+
     manifest = read_manifest(path)
     check_files(path, manifest)
     _check_release(path, manifest)
