@@ -84,6 +84,5 @@ def _require_broadcast(layer: str, mod_type: Tensor, x: Tensor) -> None:
     for gate_size, size in zip(mod_type.shape[:-1], x.shape[:-1], strict=False):
         if gate_size not in (1, size):
             raise ValueError(
-                f"{layer}: the leading axes of mod_type must be 1 or those of x, got {tuple(mod_type.shape)} for x "
-                f"{tuple(x.shape)}"
+                f"{layer}: the leading axes of mod_type must be 1 or those of x, got {tuple(mod_type.shape)} for x {tuple(x.shape)}"
             )

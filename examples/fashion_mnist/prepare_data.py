@@ -20,9 +20,7 @@ CALIBRATION_IMAGES = 512
 
 def main() -> None:
     """Write ``calibration.npz`` and ``test.npz``."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n", 1)[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument(
         "--data",
         type=Path,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -25,8 +25,13 @@ few_examples = settings(max_examples=20, deadline=None)
 
 
 @pytest.fixture(autouse=True)
-def _seeded() -> None:
+def _seeded_on_one_thread() -> Iterator[None]:
+    """Fix the seed, and use one thread: small tensors gain nothing from more, and lose a lot on busy cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
 
 
 def numpy_linear(layer: nn.Linear, x: np.ndarray) -> np.ndarray:
@@ -146,9 +151,7 @@ class TestGates:
 
     @few_examples
     @given(modality_dim=st.integers(1, 9), scale=st.floats(0, 3), seed=st.integers(0, 2**16))
-    def test_gates_lie_between_zero_and_one(
-        self, embedding: type[nn.Module], modality_dim: int, scale: float, seed: int
-    ) -> None:
+    def test_gates_lie_between_zero_and_one(self, embedding: type[nn.Module], modality_dim: int, scale: float, seed: int) -> None:
         torch.manual_seed(seed)
         layer = embedding(6, 8, modality_dim)
         nn.init.zeros_(layer.embed.weight)
