@@ -53,7 +53,10 @@ def build_float(graph: "Graph", provider: Provider, folder: Path) -> Built:
 def build_candidates(
     graph: "Graph", candidates: Sequence[Candidate], statistics: "Statistics | None", folder: Path, progress: Progress
 ) -> list[Built]:
-    """Quantizes the graph in every candidate's way; placements that come to the same nodes are built once."""
+    """Quantizes the graph in every candidate's way; placements that come to the same nodes are built once.
+
+    A candidate that cannot be built has its reason in `Built.failure`.
+    """
     progress.stage("quantize")
     built: list[Built] = []
     seen: set[tuple[object, ...]] = set()
@@ -68,9 +71,11 @@ def build_candidates(
 def _build(
     graph: "Graph", candidate: Candidate, statistics: "Statistics | None", folder: Path, seen: set[tuple[object, ...]]
 ) -> Built | None:
-    """One candidate, with its failure where there is one; nothing where an equal one was built before."""
+    """One candidate, with its failure where there is one; nothing where it names no node, or an equal one was built before."""
     path = folder / f"{candidate.name}.onnx"
     try:
+        if _names_no_node(graph, candidate):
+            return None
         key = _key(graph, candidate, statistics)
         if key in seen:
             return None
@@ -102,6 +107,15 @@ def quantize_graph(graph: "Graph", scheme: "Scheme", statistics: "Statistics | N
     if statistics is None:
         raise QuantizationError(f"{scheme.name}: a static scheme needs calibration data; give some, or use a dynamic scheme")
     return quantize_static(graph, scheme, statistics.histograms)
+
+
+def _names_no_node(graph: "Graph", candidate: Candidate) -> bool:
+    """Whether a placement is of operators that the graph does not have, such as convolutions in a transformer."""
+    from edgekit_export import StaticInt8
+    from edgekit_export.placement import nodes_in
+
+    scheme = candidate.scheme
+    return isinstance(scheme, StaticInt8) and scheme.placement != "everything" and not nodes_in(graph, scheme.placement)
 
 
 def _key(graph: "Graph", candidate: Candidate, statistics: "Statistics | None") -> tuple[object, ...]:

@@ -1,15 +1,37 @@
-"""Calibration data in files, for models that come without a recipe."""
+"""Calibration data: what a recipe gives, or files for models that come without a recipe."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sized
 from pathlib import Path
 
 import numpy as np
 
-from edgekit.recipe import Arrays
+from edgekit.recipe import Arrays, Recipe
 from edgekit_runtime.arrays import read_arrays
-from edgekit_runtime.errors import CalibrationError
+from edgekit_runtime.errors import CalibrationError, EdgekitError
 
-__all__ = ["feeds_from"]
+__all__ = ["feeds_from", "feeds_of"]
+
+
+def feeds_of(recipe: Recipe) -> tuple[Iterable[Arrays], int | None]:
+    """The recipe's calibration feeds, and how many there are where it says so.
+
+    Raises:
+        CalibrationError: The recipe has none, or its function raises or gives something else.
+    """
+    if recipe.calibration is None:
+        raise CalibrationError(f"recipe {recipe.name}: it has no calibration; add a function that yields feeds")
+    try:
+        data = recipe.calibration()
+    except (EdgekitError, MemoryError):
+        raise
+    except Exception as error:
+        raise CalibrationError(f"recipe {recipe.name}: calibration() raised {type(error).__name__}: {error}") from error
+    if not isinstance(data, Iterable) or isinstance(data, (dict, str)):
+        raise CalibrationError(
+            f"recipe {recipe.name}: calibration() gave {type(data).__name__}, expected an iterable of feeds, each a dict of input "
+            "name to array"
+        )
+    return data, len(data) if isinstance(data, Sized) else None
 
 
 def feeds_from(path: Path) -> Iterator[Arrays]:

@@ -1,5 +1,6 @@
 """Candidates: the ways of deploying that suit a target."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,14 +37,19 @@ def candidates_for(target: Target, *, calibrated: bool) -> list[Candidate]:
     Args:
         target: Where it will run.
         calibrated: Whether there is calibration data, without which nothing static can be built.
+
+    Raises:
+        TargetError: The target names a flavour, method or placement that there is not.
     """
     from edgekit_export import METHODS, PLACEMENTS, DynamicInt8, StaticInt8
 
     schemes: list[Scheme] = [DynamicInt8(_flavour(name, target)) for name in target.dynamic]
+    _check_names(target, "methods", target.methods, METHODS)
+    _check_names(target, "placements", target.placements, PLACEMENTS)
+    methods = [method for method in METHODS if method in target.methods]
+    placements = [placement for placement in PLACEMENTS if placement in target.placements]
     for name in target.static if calibrated else ():
         flavour = _flavour(name, target)
-        methods = [method for method in METHODS if method in target.methods]
-        placements = [placement for placement in PLACEMENTS if placement in target.placements]
         schemes += [StaticInt8(flavour, methods[0], placement) for placement in placements]
         clipped = CLIPPED_PLACEMENT if CLIPPED_PLACEMENT in placements else placements[0]
         schemes += [StaticInt8(flavour, method, clipped) for method in methods[1:]]
@@ -73,6 +79,13 @@ def scheme_named(name: str) -> "Scheme":
         f"scheme {name!r}: expected float32, dynamic-FLAVOUR or static-FLAVOUR-METHOD-PLACEMENT with flavours "
         f"{', '.join(FLAVOURS)}, methods {', '.join(METHODS)} and placements {', '.join(PLACEMENTS)}"
     )
+
+
+def _check_names(target: Target, field: str, given: Sequence[str], known: Sequence[str]) -> None:
+    unknown = [name for name in given if name not in known]
+    if unknown or not given:
+        found = f"unknown {unknown[0]!r}" if unknown else "none"
+        raise TargetError(f"target {target.name}, {field}: {found}; there are {', '.join(known)}")
 
 
 def _flavour(name: str, target: Target) -> "Flavour":

@@ -8,6 +8,7 @@ import numpy as np
 from edgekit.deployment import ErrorHistogram
 from edgekit.evaluation import Evaluation, Recorder, Reference
 from edgekit.lineup import FLOAT, Lineup
+from edgekit.measuring_speed import clearly_slower
 from edgekit.progress import Progress
 from edgekit.recipe import Arrays
 from edgekit_runtime.accuracy import difference
@@ -67,7 +68,7 @@ def evaluate_all(
         evaluation: Examples and metric.
         reference: The float model's predictions on all examples.
         max_drop: The budget.
-        optimize: What to gain; by latency, a slower candidate cannot win and is measured on some examples only.
+        optimize: What to gain; a candidate that cannot is measured on some examples only.
         progress: Where to say what is going on.
     """
     probe = _probe(evaluation, reference)
@@ -80,11 +81,13 @@ def evaluate_all(
                 _note_metric(lineup, name, evaluation, reference, predictions)
                 continue
             first = evaluation.predict(lineup.models[name], probe.indices, progress.advance)
-            drop, interval = evaluation.drop(probe, first)
-            slower = _slower(lineup, name) and optimize == "latency"
-            if slower or interval[0] > max_drop:
-                why = "it is slower than float" if slower else "it lies outside the budget on them"
-                lineup.notes[name].append(f"metric on {len(probe.indices)} of {len(evaluation)} examples, drawn at random: {why}")
+            _, interval = evaluation.drop(probe, first)
+            why = _no_gain(lineup, name, optimize) or ("it lies outside the budget on them" if interval[0] > max_drop else None)
+            if why:
+                lineup.notes[name].append(
+                    f"what it loses was measured on {len(probe.indices)} of {len(evaluation)} examples, drawn at random, and its "
+                    f"metric is float32's on all of them less that: {why}"
+                )
                 _note_metric(lineup, name, evaluation, probe, first)
             else:
                 known = dict(zip(probe.indices, first, strict=True))
@@ -111,9 +114,19 @@ def error_histograms(outputs: Sequence[Arrays], reference: Sequence[Arrays]) -> 
 
 def _note_metric(lineup: Lineup, name: str, evaluation: Evaluation, reference: Reference, predictions: Sequence[Any]) -> None:
     drop, interval = evaluation.drop(reference, predictions)
-    metric = evaluation.metric(predictions, reference.indices)
+    # On some of the examples float32's own metric is another, so only the difference can be told beside its metric on all.
+    whole = lineup.figures[FLOAT].metric or 0.0
+    metric = evaluation.metric(predictions) if len(predictions) == len(evaluation) else whole - drop
     lineup.update(name, metric=metric, metric_drop=drop, metric_drop_ci=interval)
     lineup.examples[name] = len(predictions)
+
+
+def _no_gain(lineup: Lineup, name: str, optimize: str) -> str | None:
+    """Why a candidate cannot win whatever its metric, or ``None``."""
+    if optimize == "latency":
+        return "it is clearly slower than float" if clearly_slower(lineup, name) else None
+    smaller = (lineup.figures[name].size_bytes or 0) < (lineup.figures[FLOAT].size_bytes or 0)
+    return None if smaller else "it is not smaller than float"
 
 
 def _probe(evaluation: Evaluation, reference: Reference) -> Reference | None:
@@ -125,11 +138,6 @@ def _probe(evaluation: Evaluation, reference: Reference) -> Reference | None:
         return evaluation.reference([reference.predictions[index] for index in indices], indices)
     except EvaluationError:
         return None
-
-
-def _slower(lineup: Lineup, name: str) -> bool:
-    interval = lineup.figures[name].speedup_ci
-    return interval is not None and interval[1] < 1.0
 
 
 def _not_finite(outputs: Sequence[Arrays], reference: Sequence[Arrays]) -> str | None:

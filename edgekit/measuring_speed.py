@@ -8,11 +8,11 @@ from edgekit.labs.host import CallFailedError, HostLab
 from edgekit.lineup import FLOAT, Lineup
 from edgekit.progress import Progress
 from edgekit.recipe import Arrays
+from edgekit.verdict import accuracy_gate
 from edgekit_runtime.benchmark import size_bytes
-from edgekit_runtime.measurement import Interval
 from edgekit_runtime.timing import Timings, speedup
 
-__all__ = ["confirm", "load_all", "time_all"]
+__all__ = ["clearly_slower", "confirm", "load_all", "screen_all", "time_promising"]
 
 ROUNDS = 25
 CONFIRMATION_ROUNDS = 50
@@ -41,14 +41,29 @@ def load_all(lineup: Lineup, built: Sequence[Built], feed: Arrays, lab: HostLab,
         progress.advance(index + 1, len(built))
 
 
-def time_all(lineup: Lineup, feed: Arrays, lab: HostLab, progress: Progress) -> None:
-    """Times all open models in interleaved rounds and fills in latency and speed-up."""
+def screen_all(lineup: Lineup, feed: Arrays, lab: HostLab, progress: Progress) -> None:
+    """Times all open models in a few interleaved rounds and fills in latency and speed-up."""
     progress.stage(f"time {len(lineup.models)} models in {SCREENING_ROUNDS} interleaved rounds")
-    screened = _time(lineup, list(lineup.models), feed, lab, SCREENING_ROUNDS, progress)
-    kept = [name for name, interval in screened.items() if name == FLOAT or interval[1] >= CLEARLY_SLOWER]
-    if len(kept) > 1:
-        progress.stage(f"time the {len(kept)} that are not clearly slower than float in {ROUNDS} interleaved rounds")
-        _time(lineup, kept, feed, lab, ROUNDS, progress)
+    _time(lineup, list(lineup.models), feed, lab, SCREENING_ROUNDS, progress)
+
+
+def clearly_slower(lineup: Lineup, name: str) -> bool:
+    """Whether a candidate cannot win on latency, so that it need not be measured any further."""
+    interval = lineup.figures[name].speedup_ci
+    return interval is not None and interval[1] < CLEARLY_SLOWER
+
+
+def time_promising(lineup: Lineup, max_drop: float, feed: Arrays, lab: HostLab, progress: Progress) -> None:
+    """Times those that may still win in as many rounds as a verdict needs; the others' figures stay those of the screening."""
+    baseline = lineup.tried(FLOAT)
+    names = [
+        name
+        for name in lineup.models
+        if name != FLOAT and not clearly_slower(lineup, name) and accuracy_gate(lineup.tried(name), baseline, max_drop) is None
+    ]
+    if names:
+        progress.stage(f"time {FLOAT} and the {len(names)} that may win in {ROUNDS} interleaved rounds")
+        _time(lineup, [FLOAT, *names], feed, lab, ROUNDS, progress)
 
 
 def confirm(lineup: Lineup, name: str, feed: Arrays, lab: HostLab, progress: Progress) -> None:
@@ -58,19 +73,21 @@ def confirm(lineup: Lineup, name: str, feed: Arrays, lab: HostLab, progress: Pro
     """
     progress.stage(f"confirm {name} against {FLOAT} in {CONFIRMATION_ROUNDS} fresh rounds")
     _time(lineup, [FLOAT, name], feed, lab, CONFIRMATION_ROUNDS, progress)
-    for key in (FLOAT, name):
-        built = lineup.built[key]
-        if built.path is None or key in lineup.failures:
-            continue
-        with lineup.attempt(key, "load"):
-            fresh = lab.fresh(built.path, feed, built.candidate.provider, built.candidate.session, CONFIRMATION_STARTS)
-            lineup.update(key, peak_rss_bytes=fresh.peak_rss_bytes, cold_start_ms=fresh.cold_start_ms)
+    _start_again(lineup, FLOAT, feed, lab)
+    if name not in lineup.failures:
+        with lineup.attempt(name, "load"):
+            _start_again(lineup, name, feed, lab)
 
 
-def _time(
-    lineup: Lineup, names: Sequence[str], feed: Arrays, lab: HostLab, rounds: int, progress: Progress
-) -> dict[str, Interval]:
-    """Times models against each other, without those that fail meanwhile; gives the intervals of their speed-ups."""
+def _start_again(lineup: Lineup, name: str, feed: Arrays, lab: HostLab) -> None:
+    built = lineup.built[name]
+    assert built.path is not None  # it is open, so it was built
+    fresh = lab.fresh(built.path, feed, built.candidate.provider, built.candidate.session, CONFIRMATION_STARTS)
+    lineup.update(name, peak_rss_bytes=fresh.peak_rss_bytes, cold_start_ms=fresh.cold_start_ms)
+
+
+def _time(lineup: Lineup, names: Sequence[str], feed: Arrays, lab: HostLab, rounds: int, progress: Progress) -> None:
+    """Times models against each other, without those that fail meanwhile, and fills in latency and speed-up."""
     while True:
         models = {name: lineup.models[name] for name in names if name in lineup.models}
         try:
@@ -83,7 +100,6 @@ def _time(
                 raise failure.reason from failure
     for name, own in timings.items():
         lineup.update(name, **_latency(timings[FLOAT], own, same=name == FLOAT))
-    return {name: lineup.figures[name].speedup_ci or (0.0, 0.0) for name in timings}
 
 
 def _latency(baseline: Timings, own: Timings, *, same: bool) -> dict[str, Any]:

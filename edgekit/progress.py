@@ -93,7 +93,7 @@ def progress_for(quiet: bool = False) -> Iterator[Progress]:
 
     columns = (
         SpinnerColumn(finished_text="✓"),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

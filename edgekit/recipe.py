@@ -74,7 +74,8 @@ class Recipe:
                 raise self._wrong_type(name, "a function (or to be left out)")
         if not callable(self.predict):
             raise self._wrong_type("predict", "a function (run, input) -> prediction")
-        if isinstance(self.outputs, str) or not all(isinstance(output, str) for output in self.outputs):
+        listed = isinstance(self.outputs, Sequence) and not isinstance(self.outputs, str)
+        if not listed or not all(isinstance(output, str) for output in self.outputs):
             raise self._wrong_type("outputs", "a list of output names, like ['logits']")
         self._check_dynamic()
 

@@ -1,6 +1,7 @@
 """Finding a recipe: in a Python file of the user's, or around a plain ``.onnx`` file."""
 
 import importlib.util
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -26,7 +27,8 @@ def load_recipe(where: str | Path) -> Recipe:
         path, variable = text, "recipe"
     file = Path(path)
     if not file.is_file():
-        raise RecipeError(f"load recipe {text}: there is no file {path}; give path/to/recipe.py, or a model.onnx")
+        problem = f"{path} is a directory" if file.is_dir() else f"there is no file {path}"
+        raise RecipeError(f"load recipe {text}: {problem}; give path/to/recipe.py, or a model.onnx")
     if file.suffix == ".onnx":
         return recipe_from_onnx(file)
     if file.suffix != ".py":
@@ -39,27 +41,34 @@ def load_recipe(where: str | Path) -> Recipe:
 
 
 def _module(file: Path) -> object:
-    """Runs a Python file as a module; its folder is importable meanwhile, as when it is run as a script."""
+    """Runs a Python file as a module; as with a script, what lies in its folder can be imported, then and later."""
     spec = importlib.util.spec_from_file_location(f"edgekit_recipe_{file.stem}", file)
     if spec is None or spec.loader is None:
         raise RecipeError(f"load recipe {file}: Python cannot import it")
     module = importlib.util.module_from_spec(spec)
     folder = str(file.resolve().parent)
-    sys.path.insert(0, folder)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
     # A recipe's own functions may be pickled or inspected by name later: the module stays registered.
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
-    except EdgekitError:
+    except (EdgekitError, MemoryError):
         raise
-    except Exception as error:
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
-        line = error.lineno if isinstance(error, SyntaxError) else (frames[-1].lineno if frames else None)
-        at = f"{file}:{line}" if line else str(file)
-        raise RecipeError(f"load recipe {file}: it raises {type(error).__name__}: {error} ({at})") from error
-    finally:
-        sys.path.remove(folder)
+    except (Exception, SystemExit) as error:
+        del sys.modules[spec.name]
+        what = f"{type(error).__name__}: {error}"
+        raise RecipeError(f"load recipe {file}: it raises {what} ({_place(error, file)})") from error
     return module
+
+
+def _place(error: BaseException, file: Path) -> str:
+    """The file and line to look at: a syntax error's own, else the innermost line of the recipe file."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename or file}:{error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename).resolve() == file.resolve()]
+    return f"{file}:{lines[-1]}" if lines else str(file)
 
 
 def recipe_from_onnx(file: Path) -> Recipe:
@@ -84,7 +93,7 @@ def recipe_from_onnx(file: Path) -> Recipe:
             feed[spec.name] = draw.standard_normal(shape).astype(dtype) if dtype.kind == "f" else np.ones(shape, dtype)
         return feed
 
-    name = "".join(letter if letter.isalnum() else "-" for letter in file.stem.lower()).strip("-") or "model"
+    name = re.sub(r"[^a-z0-9]+", "-", file.stem.lower()).strip("-") or "model"
     return Recipe(
         name=name,
         model=file,

@@ -78,7 +78,10 @@ def load_target(name: str) -> Target:
         path = Path(name)
         if not path.is_file():
             raise TargetError(f"load target {name}: there is no such file")
-        return _decode(path.read_bytes(), path.stem, name)
+        try:
+            return _decode(path.read_bytes(), path.stem, name)
+        except OSError as error:
+            raise TargetError(f"load target {name}: it cannot be read: {error.strerror or error}") from error
     if name not in target_names():
         raise TargetError(f"load target {name!r}: unknown; there are {', '.join(target_names())}, or give a path to a .toml file")
     return _decode((resources.files("edgekit.targets") / f"{name}.toml").read_bytes(), name, name)

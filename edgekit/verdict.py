@@ -10,14 +10,14 @@ from edgekit.deployment import Status
 from edgekit.evaluation import examples_to_certify
 from edgekit_runtime.measurement import Measurement
 
-__all__ = ["Optimize", "Refusal", "Tried", "Verdict", "decide", "gate"]
+__all__ = ["Optimize", "Refusal", "Tried", "Verdict", "accuracy_gate", "decide", "gate"]
 
 Optimize = Literal["latency", "size"]
 FLOAT = "float32"
 # Without a metric there is still a floor: below this, outputs have little to do with the float model's.
 LEAST_SQNR_DB = 20.0
 # Gains this close are one gain, told apart by noise; the candidate whose outputs are nearest to float's is taken then.
-SAME_GAIN = 1.02
+SAME_GAIN: dict[Optimize, float] = {"latency": 1.02, "size": 1.05}
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,11 @@ def gate(tried: Tried, baseline: Tried, max_drop: float, optimize: Optimize) -> 
     """Why a candidate may not ship, or ``None``."""
     if tried.failure is not None:
         return Refusal("failed", "failed", tried.failure)
-    return _accuracy_gate(tried, baseline, max_drop) or _gain_gate(tried.measurement, baseline.measurement, optimize)
+    return accuracy_gate(tried, baseline, max_drop) or _gain_gate(tried.measurement, baseline.measurement, optimize)
 
 
-def _accuracy_gate(tried: Tried, baseline: Tried, max_drop: float) -> Refusal | None:
+def accuracy_gate(tried: Tried, baseline: Tried, max_drop: float) -> Refusal | None:
+    """Why a candidate is not accurate enough, or ``None``."""
     figures = tried.measurement
     if baseline.measurement.metric is not None:
         if figures.metric_drop is None:
@@ -145,17 +146,16 @@ def _gain_gate(figures: Measurement, baseline: Measurement, optimize: Optimize) 
 def _best(passed: Sequence[Tried], baseline: Tried, optimize: Optimize) -> Tried:
     """The one that gains most; of those that gain as much, the one nearest to float's outputs."""
     most = max(_gain(tried, baseline, optimize) for tried in passed)
-    return max((tried for tried in passed if _gain(tried, baseline, optimize) * SAME_GAIN >= most), key=_nearness)
+    return max((tried for tried in passed if _gain(tried, baseline, optimize) * SAME_GAIN[optimize] >= most), key=_nearness)
 
 
 def _better(best: Tried, other: Tried, baseline: Tried, optimize: Optimize) -> str:
     """Why `best` is taken and `other` is not."""
-    if _gain(best, baseline, optimize) > _gain(other, baseline, optimize) * SAME_GAIN:
+    if _gain(best, baseline, optimize) > _gain(other, baseline, optimize) * SAME_GAIN[optimize]:
         return f"{best.name} is better: {_gained(best, baseline, optimize)}"
-    word = "fast" if optimize == "latency" else "small"
-    if _nearness(best) > _nearness(other):
-        return f"{best.name} is as {word} within 2 % and nearer to float's outputs"
-    return f"{best.name} is as {word} within 2 % and as near to float's outputs"
+    same = "as fast within 2 %" if optimize == "latency" else "as small within 5 %"
+    nearer = "nearer" if _nearness(best) > _nearness(other) else "as near"
+    return f"{best.name} is {same} and {nearer} to float's outputs"
 
 
 def _judgement(best: Tried, max_drop: float) -> tuple[bool, str]:

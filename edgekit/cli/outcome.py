@@ -5,13 +5,13 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import IntEnum
-from typing import Any, TextIO
+from typing import Any, NoReturn
 
 import msgspec
 
-from edgekit_runtime.errors import EdgekitError
+from edgekit_runtime.errors import EdgekitError, RecipeError
 
 __all__ = ["Status", "finish"]
 
@@ -25,6 +25,10 @@ class Status(IntEnum):
     GATE = 3
     INTERRUPTED = 130
     TERMINATED = 143
+
+
+class TerminatedError(BaseException):
+    """SIGTERM came; like KeyboardInterrupt, nothing on the way should take it for an error of its own."""
 
 
 def finish(
@@ -47,40 +51,78 @@ def finish(
         gates: Sentences about the gates that its result does not meet.
     """
     signal.signal(signal.SIGTERM, _terminated)
-    out = sys.stdout
     try:
-        with contextlib.redirect_stdout(sys.stderr):
-            result = work()
-        if as_json:
-            _write_json(out, document(result))
-        else:
-            show(result)
-        out.flush()
+        with _standard_output_kept():
+            result = _worked(work)
+            missed = gates(result)
+            text = msgspec.json.encode(document(result)).decode() if as_json else ""
+        _print(text, result, show)
     except EdgekitError as error:
-        _fail(f"error: {error}", debug)
+        # One clear line, whatever the texts below it look like.
+        _fail(f"error: {' '.join(str(error).split())}", debug)
     except KeyboardInterrupt:
         sys.stderr.write("interrupted; what stood at the output before is untouched\n")
         sys.exit(Status.INTERRUPTED)
-    except BrokenPipeError:
-        # The reader went away (a pager, head): nothing is wrong here.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.exit(Status.DONE)
+    except TerminatedError:
+        sys.stderr.write("terminated; what stood at the output before is untouched\n")
+        sys.exit(Status.TERMINATED)
+    except MemoryError:
+        _fail("error: out of memory; close other programs, or use a machine with more of it", debug)
     except Exception as error:  # noqa: BLE001 - the last line of defence: a user never sees a traceback unasked
         name = type(error).__name__
         _fail(f"internal error: {name}: {error}; this is a defect of edgekit, please report it with --debug's output", debug)
-    else:
-        missed = gates(result)
-        for sentence in missed:
-            sys.stderr.write(f"gate not met: {sentence}\n")
-        if missed:
-            sys.exit(Status.GATE)
+    for sentence in missed:
+        sys.stderr.write(f"gate not met: {sentence}\n")
+    if missed:
+        sys.exit(Status.GATE)
 
 
-def _write_json(out: TextIO, document: Any) -> None:
-    out.write(msgspec.json.encode(document).decode() + "\n")
+def _worked(work: Callable[[], Any]) -> Any:
+    try:
+        return work()
+    except SystemExit as error:
+        raise RecipeError(f"the recipe's own code called sys.exit({error.code!r}); let it return or raise instead") from error
 
 
-def _fail(message: str, debug: bool) -> None:
+@contextlib.contextmanager
+def _standard_output_kept() -> Iterator[None]:
+    """Sends what is printed meanwhile to standard error, also by C libraries and by programs that are started."""
+    with contextlib.redirect_stdout(sys.stderr):
+        try:
+            sys.__stdout__.flush() if sys.__stdout__ else None
+            kept = os.dup(1)
+        except OSError:
+            yield  # standard output is closed: there is nothing to keep
+            return
+        os.dup2(2, 1)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 1)
+            os.close(kept)
+
+
+def _print(text: str, result: Any, show: Callable[[Any], None]) -> None:
+    """Prints the result; a reader that went away (a pager, head) is no failure, a full disk is."""
+    try:
+        if text:
+            sys.stdout.write(f"{text}\n")
+        else:
+            show(result)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_output()
+    except OSError as error:
+        _discard_output()
+        _fail(f"error: write standard output: {error.strerror or error}", debug=False)
+
+
+def _discard_output() -> None:
+    """What is still buffered goes nowhere, so that Python does not fail again when it closes standard output."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _fail(message: str, debug: bool) -> NoReturn:
     if debug:
         traceback.print_exc()
     sys.stderr.write(f"{message}\n")
@@ -89,4 +131,4 @@ def _fail(message: str, debug: bool) -> None:
 
 def _terminated(_: int, __: Any) -> None:
     """Ends as an exception does, so that temporary folders are removed."""
-    sys.exit(Status.TERMINATED)
+    raise TerminatedError

@@ -1,6 +1,7 @@
 """Compare: two bundles or models side by side, with gates."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from edgekit_runtime.errors import EvaluationError, InputError
 from edgekit_runtime.measurement import Measurement, finite
 
 if TYPE_CHECKING:
+    from edgekit.evaluation import Evaluation
     from edgekit_runtime.model import Model
 
 __all__ = ["Comparison", "Gate", "compare"]
@@ -88,50 +90,34 @@ def compare(
         EvaluationError: A gate on the metric was asked for and there is none.
         InputError: The two take different inputs.
     """
-    from edgekit.evaluation import Evaluation, Recorder
+    from edgekit.evaluation import Evaluation
     from edgekit.labs.host import HostLab
-    from edgekit_runtime.accuracy import difference
     from edgekit_runtime.model import load
     from edgekit_runtime.timing import speedup
 
     progress = progress or Quiet()
+    if max_drop is not None and (not isfinite(max_drop) or max_drop < 0):
+        raise EvaluationError(f"compare: max_drop={max_drop}, expected a finite number of at least 0")
     models = {"a": load(a), "b": load(b)}
-    if [spec.name for spec in models["a"].inputs] != [spec.name for spec in models["b"].inputs]:
-        raise InputError(f"compare: {a} takes {models['a'].inputs}, {b} takes {models['b'].inputs}; they must take the same")
+    _check_inputs(models["a"], models["b"], a, b)
     loaded = recipe if recipe is None or isinstance(recipe, Recipe) else load_recipe(recipe)
     evaluation = Evaluation(loaded) if loaded and loaded.evaluation and loaded.metric else None
     if max_drop is not None and evaluation is None:
         raise EvaluationError("compare --max-drop: a metric is needed; give --recipe with evaluation and metric")
-    figures: dict[str, dict[str, Any]] = {"a": {}, "b": {}}
-    if evaluation is not None:
-        progress.stage("evaluate A")
-        recorder = Recorder(models["a"], PARITY_FEEDS)
-        first = evaluation.predict(recorder, None, progress.advance)
-        progress.stage("evaluate B")
-        second = evaluation.predict(models["b"], None, progress.advance)
-        drop, interval = evaluation.drop(first, second)
-        figures["a"] |= {"metric": evaluation.metric(first), "metric_drop": 0.0, "metric_drop_ci": (0.0, 0.0)}
-        figures["b"] |= {"metric": evaluation.metric(second), "metric_drop": drop, "metric_drop_ci": interval}
-        feeds = recorder.feeds
-    else:
-        feeds = _feeds(list(models.values()), loaded)
-    reference = [models["a"](feed) for feed in feeds]
-    names = list(reference[0])
-    outputs = [{name: output[name] for name in names if name in output} for output in (models["b"](feed) for feed in feeds)]
-    if any(len(output) != len(names) for output in outputs):
-        raise InputError(f"compare: {a} gives {models['a'].outputs}, {b} gives {models['b'].outputs}; they must give the same")
-    found = difference(outputs, reference)
-    figures["b"] |= {"max_abs_diff": finite(found.max_abs_diff), "sqnr_db": finite(found.sqnr_db)}
-    figures["a"] |= {"max_abs_diff": 0.0}
+    figures: dict[str, dict[str, Any]] = {"a": {"max_abs_diff": 0.0}, "b": {}}
+    feeds = _evaluate(models, evaluation, figures, progress) if evaluation is not None else _feeds(list(models.values()), loaded)
+    figures["b"] |= _differences(models, feeds, a, b)
     progress.stage(f"time both in {rounds} interleaved rounds")
     timings = HostLab().time(models, feeds[0], rounds, progress.advance)
     ratio = speedup(timings["a"], timings["b"])
+    progress.stage("open each in a process of its own")
     for key, (value, bounds) in {"a": (1.0, (1.0, 1.0)), "b": (ratio.value, ratio.interval)}.items():
         figures[key] |= {"latency_ms": timings[key].median_ms, "latency_p99_ms": timings[key].p99_ms}
         figures[key] |= {"speedup": value, "speedup_ci": bounds, **_fresh(models[key], feeds[0])}
     gates = []
     if max_drop is not None:
-        gates.append(Gate("max_drop", figures["b"]["metric_drop"], max_drop, figures["b"]["metric_drop"] <= max_drop))
+        drop = figures["b"]["metric_drop"]
+        gates.append(Gate("max_drop", drop, max_drop, drop <= max_drop))
     return Comparison(
         a=str(a),
         b=str(b),
@@ -140,6 +126,43 @@ def compare(
         examples=len(evaluation) if evaluation else 0,
         gates=gates,
     )
+
+
+def _check_inputs(one: "Model", other: "Model", a: str | Path, b: str | Path) -> None:
+    if [(spec.name, spec.dtype) for spec in one.inputs] != [(spec.name, spec.dtype) for spec in other.inputs]:
+        first, second = ("; ".join(str(spec) for spec in model.inputs) for model in (one, other))
+        raise InputError(f"compare: {a} takes {first}, {b} takes {second}; they must take the same")
+
+
+def _evaluate(
+    models: "Mapping[str, Model]", evaluation: "Evaluation", figures: dict[str, dict[str, Any]], progress: Progress
+) -> list[Arrays]:
+    """Fills in the metric of both; gives some of the feeds that they were evaluated on."""
+    from edgekit.evaluation import Recorder
+
+    progress.stage("evaluate A")
+    recorder = Recorder(models["a"], PARITY_FEEDS)
+    reference = evaluation.reference(evaluation.predict(recorder, None, progress.advance))
+    if not recorder.feeds:
+        raise EvaluationError("compare: the recipe's predict() never calls run(feed), so no model is evaluated by it")
+    progress.stage("evaluate B")
+    predictions = evaluation.predict(models["b"], None, progress.advance)
+    drop, interval = evaluation.drop(reference, predictions)
+    figures["a"] |= {"metric": reference.score, "metric_drop": 0.0, "metric_drop_ci": (0.0, 0.0)}
+    figures["b"] |= {"metric": evaluation.metric(predictions), "metric_drop": drop, "metric_drop_ci": interval}
+    return recorder.feeds
+
+
+def _differences(models: "Mapping[str, Model]", feeds: Sequence[Arrays], a: str | Path, b: str | Path) -> dict[str, Any]:
+    """Output parity of B with A."""
+    from edgekit_runtime.accuracy import difference
+
+    names = [spec.name for spec in models["a"].outputs]
+    others = [spec.name for spec in models["b"].outputs]
+    if sorted(names) != sorted(others):
+        raise InputError(f"compare: {a} gives {', '.join(names)}, {b} gives {', '.join(others)}; they must give the same")
+    found = difference([models["b"](feed) for feed in feeds], [models["a"](feed) for feed in feeds])
+    return {"max_abs_diff": finite(found.max_abs_diff), "sqnr_db": finite(found.sqnr_db)}
 
 
 def _feeds(models: "Sequence[Model]", recipe: Recipe | None) -> list[Arrays]:

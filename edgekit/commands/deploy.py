@@ -1,36 +1,40 @@
 """Deploy: try what suits the target, measure each against float, ship the best inside the budget, and say why."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgekit.building import Built, build_candidates, build_float
+from edgekit.building import build_candidates, build_float
+from edgekit.calibration_data import feeds_of
 from edgekit.candidates import candidates_for
-from edgekit.deployment import CandidateResult, Deployment, ErrorHistogram
+from edgekit.claims import claims_not_made
+from edgekit.deployment import CandidateResult, Deployment
 from edgekit.environment import environment, tool_versions
-from edgekit.evaluation import Evaluation, Recorder
+from edgekit.evaluation import Evaluation
 from edgekit.labs.host import HostLab
-from edgekit.measuring import Lineup, compare_outputs, confirm, evaluate_all, load_all, time_all
+from edgekit.lineup import FLOAT, Lineup
+from edgekit.measuring_accuracy import compare_outputs, evaluate_all, evaluate_float
+from edgekit.measuring_speed import confirm, load_all, screen_all, time_promising
 from edgekit.progress import Progress, Quiet
 from edgekit.recipe import Arrays, Recipe
 from edgekit.recipe_file import load_recipe
 from edgekit.source import Source, source_of
 from edgekit.target import Measured, Target, load_target
-from edgekit.verdict import Optimize, Tried, Verdict, decide
-from edgekit_runtime.errors import CalibrationError, OutputError, RecipeError, SessionError
+from edgekit.verdict import Optimize, Verdict, decide
+from edgekit_runtime.errors import OutputError, RecipeError, SessionError
+from edgekit_runtime.measurement import Measurement
 
 if TYPE_CHECKING:
     from edgekit_export import Statistics
 
 __all__ = ["deploy"]
 
-FLOAT = "float32"
-# Feeds on which outputs are compared, and examples that travel in the bundle.
-PARITY_FEEDS = 32
+# Examples that travel in the bundle.
 GOLDEN_EXAMPLES = 3
 
 
@@ -41,13 +45,18 @@ class Wish:
     target: Target
     measured: Measured
     max_drop: float
-    optimize: Optimize
+    asked: Optimize
     out: Path
 
     @property
     def timed(self) -> bool:
         """Whether latency can be measured here."""
         return self.measured == "real"
+
+    @property
+    def optimize(self) -> Optimize:
+        """What to gain: size where there is no latency to gain."""
+        return self.asked if self.timed else "size"
 
 
 def deploy(
@@ -78,29 +87,37 @@ def deploy(
     from edgekit_export.swap import check_destination, workspace
 
     progress = progress or Quiet()
+    # What is quickly checked comes first, since tracing and measuring take minutes.
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     if not np.isfinite(max_drop) or max_drop < 0:
         raise RecipeError(f"deploy {recipe.name}: max_drop={max_drop}, expected a finite number of at least 0")
     wish = _wish(target, max_drop, optimize, Path(out) if out is not None else Path(f"{recipe.name}.edge"))
     check_destination(wish.out)
-    # The user's data is looked at before the long work begins.
     evaluation = Evaluation(recipe) if recipe.evaluation and recipe.metric else None
     with workspace(wish.out) as folder:
         source = source_of(recipe, progress, fixed_shapes=wish.target.fixed_shapes)
         _check_room(folder, source)
-        statistics = _calibrate(recipe, source, wish, progress)
-        built = [build_float(source.prepared, wish.target.provider, folder)]
-        candidates = candidates_for(wish.target, calibrated=statistics is not None)
-        built += build_candidates(source.prepared, candidates, statistics, folder, progress)
-        lab = HostLab(exact=not wish.timed)
-        lineup = load_all(built, source.example, lab, progress)
+        lab, lineup = HostLab(exact=not wish.timed), Lineup()
+        load_all(lineup, [build_float(source.prepared, wish.target.provider, folder)], source.example, lab, progress)
         if FLOAT in lineup.failures:
             raise SessionError(f"deploy {recipe.name}: the float model itself does not run: {lineup.failures[FLOAT]}")
+        evaluated = evaluate_float(lineup, evaluation, progress) if evaluation else None
+        statistics = _calibrate(recipe, source, wish, progress)
+        candidates = candidates_for(wish.target, calibrated=statistics is not None)
+        built = build_candidates(source.prepared, candidates, statistics, folder, progress)
+        progress.stage("load each candidate in a process of its own")
+        load_all(lineup, built, source.example, lab, progress)
         if wish.timed:
-            time_all(lineup, FLOAT, source.example, lab, progress)
-        feeds, reference, errors = _measure_accuracy(lineup, source, evaluation, wish, progress)
+            screen_all(lineup, source.example, lab, progress)
+        feeds = evaluated[0].feeds if evaluated else _feeds(source)
+        reference = [lineup.models[FLOAT](feed) for feed in feeds]
+        compare_outputs(lineup, feeds, reference)
+        if evaluation and evaluated:
+            evaluate_all(lineup, evaluation, evaluated[1], wish.max_drop, wish.optimize, progress)
+        if wish.timed:
+            time_promising(lineup, wish.max_drop, source.example, lab, progress)
         verdict = _decide(lineup, wish, source, lab, progress)
-        deployment = _deployment(recipe, wish, source, statistics, evaluation, lineup, verdict, errors)
+        deployment = _deployment(recipe, wish, source, lineup, verdict, evaluation is not None, statistics is not None)
         progress.stage(f"pack {wish.out}")
         _pack(deployment, source, statistics, lineup, feeds, reference, wish, folder)
     return deployment
@@ -113,13 +130,11 @@ def _wish(target: str, max_drop: float, optimize: Optimize, out: Path) -> Wish:
 
     chosen = load_target(target)
     measured = chosen.measured_on(machine(), tuple(ort.get_available_providers()))
-    return Wish(chosen, measured, max_drop, optimize if measured == "real" else "size", out)
+    return Wish(chosen, measured, max_drop, optimize, out)
 
 
 def _check_room(folder: Path, source: Source) -> None:
     """Refuses to begin where the disk cannot hold a file for each candidate."""
-    import shutil
-
     values = source.prepared.model.graph.initializers.values()
     needed = 10 * sum(value.const_value.nbytes for value in values if value.const_value is not None)
     free = shutil.disk_usage(folder).free
@@ -137,68 +152,37 @@ def _calibrate(recipe: Recipe, source: Source, wish: Wish, progress: Progress) -
     if recipe.calibration is None or not wish.target.static:
         return None
     progress.stage("calibrate")
-    try:
-        data = recipe.calibration()
-    except Exception as error:
-        raise CalibrationError(f"recipe {recipe.name}: calibration() raised {type(error).__name__}: {error}") from error
-    if not hasattr(data, "__iter__"):
-        raise CalibrationError(f"recipe {recipe.name}: calibration() gave {type(data).__name__}, expected an iterable of feeds")
-    total = len(cast("Any", data)) if hasattr(data, "__len__") else None
+    data, total = feeds_of(recipe)
     return calibrate(source.prepared, data, lambda done: progress.advance(done, total))
 
 
-def _measure_accuracy(
-    lineup: Lineup, source: Source, evaluation: Evaluation | None, wish: Wish, progress: Progress
-) -> tuple[list[Arrays], list[Arrays], dict[str, list[ErrorHistogram]]]:
-    """Fills in parity and metric; gives the feeds to compare on, the float model's outputs, and error distributions."""
+def _feeds(source: Source) -> list[Arrays]:
+    """What outputs are compared on where there is no evaluation: the example, and values drawn from it."""
     from edgekit_export.example_feeds import resized
 
-    model = lineup.models[FLOAT]
-    if evaluation is None:
-        feeds = [source.example, *(resized(source.example, {}, {}, seed) for seed in range(1, GOLDEN_EXAMPLES))]
-        reference = [model(feed) for feed in feeds]
-        return feeds, reference, compare_outputs(lineup, FLOAT, feeds, reference)
-    progress.stage("evaluate float32")
-    recorder = Recorder(model, PARITY_FEEDS)
-    predictions = evaluation.predict(recorder, None, progress.advance)
-    lineup.examples[FLOAT] = len(evaluation)
-    lineup.update(FLOAT, metric=evaluation.metric(predictions), metric_drop=0.0, metric_drop_ci=(0.0, 0.0))
-    errors = compare_outputs(lineup, FLOAT, recorder.feeds, recorder.outputs)
-    slower = {
-        name: wish.optimize == "latency" and figures.speedup_ci is not None and figures.speedup_ci[1] < 1.0
-        for name, figures in lineup.figures.items()
-    }
-    evaluate_all(lineup, FLOAT, evaluation, predictions, wish.max_drop, slower, progress)
-    return recorder.feeds, recorder.outputs, errors
+    return [source.example, *(resized(source.example, {}, {}, seed) for seed in range(1, GOLDEN_EXAMPLES))]
 
 
 def _decide(lineup: Lineup, wish: Wish, source: Source, lab: HostLab, progress: Progress) -> Verdict:
     """The verdict, its winner confirmed in timing rounds of its own until one holds."""
-    confirmed: set[str] = set()
+    # Each confirmation times float anew; a winner's speed-up is over the float of its own rounds.
+    baselines: dict[str, Measurement] = {}
     while True:
-        verdict = decide(
-            _tried(lineup, FLOAT), [_tried(lineup, n) for n in lineup.built if n != FLOAT], wish.max_drop, wish.optimize
-        )
-        if not wish.timed or verdict.chosen == FLOAT or verdict.chosen in confirmed:
+        others = [lineup.tried(name) for name in lineup.others]
+        verdict = decide(lineup.tried(FLOAT), others, wish.max_drop, wish.optimize)
+        if not wish.timed or verdict.chosen == FLOAT:
             return verdict
-        confirm(lineup, FLOAT, verdict.chosen, source.example, lab, progress)
-        confirmed.add(verdict.chosen)
-
-
-def _tried(lineup: Lineup, name: str) -> Tried:
-    return Tried(name, lineup.built[name].kind, lineup.figures[name], lineup.examples.get(name, 0), lineup.failures.get(name))
+        if verdict.chosen in baselines:
+            lineup.figures[FLOAT] = baselines[verdict.chosen]
+            return verdict
+        confirm(lineup, verdict.chosen, source.example, lab, progress)
+        baselines[verdict.chosen] = lineup.figures[FLOAT]
 
 
 def _deployment(
-    recipe: Recipe,
-    wish: Wish,
-    source: Source,
-    statistics: "Statistics | None",
-    evaluation: Evaluation | None,
-    lineup: Lineup,
-    verdict: Verdict,
-    errors: dict[str, list[ErrorHistogram]],
+    recipe: Recipe, wish: Wish, source: Source, lineup: Lineup, verdict: Verdict, evaluated: bool, calibrated: bool
 ) -> Deployment:
+    lineup.notes[FLOAT] += source.notes
     results = [
         CandidateResult(
             name=name,
@@ -207,8 +191,8 @@ def _deployment(
             measurement=lineup.figures[name],
             kind=built.kind,
             examples=lineup.examples.get(name, 0),
-            errors=errors.get(name, []),
-            notes=list(built.notes),
+            errors=lineup.errors.get(name, []),
+            notes=lineup.notes[name],
         )
         for name, built in lineup.built.items()
     ]
@@ -224,27 +208,17 @@ def _deployment(
         optimize=wish.optimize,
         baseline=lineup.figures[FLOAT],
         candidates=results,
-        claims_not_made=_claims_not_made(wish, source, statistics, evaluation),
+        claims_not_made=claims_not_made(
+            wish.target,
+            timed=wish.timed,
+            evaluated=evaluated,
+            calibrated=calibrated,
+            compared_with_torch=source.parity is not None,
+            asked_for_latency=wish.asked == "latency",
+        ),
         environment=environment(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def _claims_not_made(wish: Wish, source: Source, statistics: "Statistics | None", evaluation: Evaluation | None) -> list[str]:
-    """What was not measured and is therefore not claimed."""
-    claims = list(source.notes)
-    if evaluation is None:
-        claims.append("accuracy: the recipe has no evaluation or no metric, so only the distance of outputs is known")
-    if statistics is None and wish.target.static:
-        claims.append("static int8: the recipe has no calibration data, so only dynamic schemes were tried")
-    if source.parity is None:
-        claims.append("parity with PyTorch: the recipe starts from an ONNX file, so float is that file")
-    if not wish.timed:
-        claims.append(
-            f"latency: {wish.target.name} cannot be timed on this machine; accuracy was computed here in exact integer semantics, "
-            "and the smallest candidate inside the budget ships"
-        )
-    return claims
 
 
 def _pack(
@@ -262,9 +236,8 @@ def _pack(
     from edgekit_runtime.manifest import Chosen
 
     chosen = deployment.chosen
-    built: Built = lineup.built[chosen.name]
-    model = lineup.models[chosen.name]
-    assert built.path is not None
+    built, model = lineup.built[chosen.name], lineup.models[chosen.name]
+    assert built.path is not None  # it is open, so it was built
     golden = list(feeds[:GOLDEN_EXAMPLES])
     contents = Contents(
         name=deployment.name,

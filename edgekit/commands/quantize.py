@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 
 from edgekit.building import quantize_graph
-from edgekit.calibration_data import feeds_from
+from edgekit.calibration_data import feeds_from, feeds_of
 from edgekit.candidates import scheme_named
 from edgekit.progress import Progress, Quiet
 from edgekit.recipe import Recipe
@@ -82,16 +82,18 @@ def quantize(
         raise TargetError("quantize to float32: there is nothing to quantize; use edgekit export")
     path = Path(out) if out is not None else Path(f"{recipe.name}-{scheme}.onnx")
     source = source_of(recipe, progress)
-    statistics = None
+    statistics, notes = None, list(source.notes)
+    if calibration is not None and not isinstance(wanted, StaticInt8):
+        notes.append(f"the calibration data {calibration} was not used: {scheme} finds its ranges while running")
     if isinstance(wanted, StaticInt8):
         progress.stage("calibrate")
-        data = feeds_from(Path(calibration)) if calibration else recipe.calibration() if recipe.calibration else None
-        if data is None:
+        if calibration is None and recipe.calibration is None:
             raise QuantizationError(
                 f"quantize {recipe.name} in {scheme}: a static scheme needs calibration data; give --calibration FILE.npz, or a "
                 "recipe that has it, or use a dynamic scheme"
             )
-        statistics = calibrate(source.prepared, data, lambda done: progress.advance(done, None))
+        data, total = (feeds_from(Path(calibration)), None) if calibration is not None else feeds_of(recipe)
+        statistics = calibrate(source.prepared, data, lambda done: progress.advance(done, total))
     progress.stage(f"quantize in {scheme}")
     quantized = quantize_graph(source.prepared, wanted, statistics)
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
@@ -113,5 +115,5 @@ def quantize(
         max_abs_diff=finite(found.max_abs_diff),
         calibration_examples=statistics.examples if statistics else 0,
         isa=required_isa(wanted),
-        notes=[*source.notes, *quantized.notes],
+        notes=[*notes, *quantized.notes],
     )

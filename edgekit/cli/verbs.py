@@ -10,7 +10,7 @@ from edgekit import __version__
 from edgekit.cli.outcome import finish
 from edgekit.progress import progress_for
 
-__all__ = ["app", "main"]
+__all__ = ["app"]
 
 app = typer.Typer(
     name="edgekit",
@@ -19,6 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, and nothing else there.")]
@@ -198,25 +199,27 @@ def run_once(
 @app.command()
 def inspect(model: ModelArgument, json: Json = False, debug: Debug = False) -> None:
     """Show operators, inputs, weights by dtype, and the Q/DQ that survive onnxruntime's optimization here."""
+    from edgekit.cli.inspection_view import show_inspection
 
     def work() -> Any:
         from edgekit.commands.inspect import inspect as run
 
         return run(model)
 
-    _finish_plainly(work, json, debug, lambda result: result.document())
+    finish(work, document=lambda result: result.document(), show=show_inspection, as_json=json, debug=debug)
 
 
 @app.command()
 def doctor(json: Json = False, debug: Debug = False) -> None:
     """Say what this machine is, what that means for int8, and what is wrong with it."""
+    from edgekit.cli.diagnosis_view import show_diagnosis
 
     def work() -> Any:
         from edgekit.commands.doctor import doctor as run
 
         return run()
 
-    _finish_plainly(work, json, debug, lambda result: result.document())
+    finish(work, document=lambda result: result.document(), show=show_diagnosis, as_json=json, debug=debug)
 
 
 def _feed(path: Path | None) -> Any:
@@ -225,12 +228,7 @@ def _feed(path: Path | None) -> Any:
     return read_arrays(path) if path is not None else None
 
 
-def _finish_plainly(work: Any, as_json: bool, debug: bool, document: Any = msgspec.to_builtins) -> None:
+def _finish_plainly(work: Any, as_json: bool, debug: bool) -> None:
     from edgekit.cli.tables import show_fields
 
-    finish(work, document=document, show=lambda result: show_fields(document(result)), as_json=as_json, debug=debug)
-
-
-def main() -> None:
-    """The ``edgekit`` program."""
-    app()
+    finish(work, document=msgspec.to_builtins, show=show_fields, as_json=as_json, debug=debug)

@@ -1,0 +1,146 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgekit.evaluation import examples_to_certify
+from edgekit.verdict import Tried, decide
+from edgekit_runtime.measurement import Measurement
+
+BASE = Tried("float32", "float32", Measurement(metric=0.9, metric_drop=0.0, metric_drop_ci=(0, 0), size_bytes=1000), 100)
+
+drops = st.floats(-0.1, 0.3)
+ratios = st.floats(0.2, 5.0)
+
+
+@st.composite
+def candidates(draw, measured_metric=True):
+    found = []
+    for index in range(draw(st.integers(0, 6))):
+        drop, ratio = draw(drops), draw(ratios)
+        metric = {"metric": 0.9 - drop, "metric_drop": drop, "metric_drop_ci": (drop - draw(ratios) / 50, drop + draw(ratios) / 50)}
+        timing = {"speedup": ratio, "speedup_ci": (ratio * draw(st.floats(0.7, 1.0)), ratio * draw(st.floats(1.0, 1.3)))}
+        figures = Measurement(
+            **(metric if measured_metric and draw(st.integers(0, 9)) else {}),
+            **(timing if draw(st.integers(0, 9)) else {}),
+            size_bytes=draw(st.integers(1, 2000)),
+            sqnr_db=draw(st.none() | st.floats(-10, 80)),
+            max_abs_diff=draw(st.none() | st.sampled_from([0.0, 1.0])),
+        )
+        found.append(Tried(f"c{index}", "int8", figures, 100, draw(st.none() | st.none() | st.just("c: it would not load"))))
+    return found
+
+
+def well_formed(verdict, tried):
+    assert set(verdict.outcomes) == {"float32", *(one.name for one in tried)}
+    assert [name for name, (status, _) in verdict.outcomes.items() if status == "chosen"] == [verdict.chosen]
+    assert all(reason.strip() for _, reason in verdict.outcomes.values())
+    assert verdict.reason
+
+
+@given(candidates(), st.floats(0, 0.1), st.sampled_from(["latency", "size"]))
+def test_nothing_ships_that_lost_too_much_or_gains_nothing(tried, max_drop, optimize):
+    verdict = decide(BASE, tried, max_drop, optimize)
+    well_formed(verdict, tried)
+
+    def passes(one):
+        figures = one.measurement
+        if one.failure or figures.metric_drop is None or figures.metric_drop > max_drop:
+            return False
+        return figures.speedup_ci is not None and figures.speedup_ci[0] > 1 if optimize == "latency" else figures.size_bytes < 1000
+
+    good = {one.name: one for one in tried if passes(one)}
+    assert (verdict.chosen == "float32") == (not good)
+    if not good:
+        assert verdict.kind == "float32"
+        return
+    chosen = good[verdict.chosen].measurement
+    assert verdict.certified == (chosen.metric_drop_ci[1] <= max_drop)
+    assert ("certified: " in verdict.reason) == verdict.certified
+    # The best of those that passed, or within 2 % of it.
+    if optimize == "latency":
+        assert chosen.speedup * 1.021 >= max(one.measurement.speedup for one in good.values())
+    else:
+        assert chosen.size_bytes <= min(one.measurement.size_bytes for one in good.values()) * 1.051
+    for one in tried:
+        status = verdict.outcomes[one.name][0]
+        assert status == ("failed" if one.failure else "rejected" if one.name not in good else status)
+        assert (one.name in good) == (status in ("chosen", "beaten"))
+
+
+@given(candidates(measured_metric=False))
+def test_without_a_metric_outputs_must_be_near_and_nothing_is_certified(tried):
+    base = Tried("float32", "float32", Measurement(size_bytes=1000))
+    verdict = decide(base, tried, 0.01, "latency")
+    well_formed(verdict, tried)
+    assert not verdict.certified
+    if verdict.chosen != "float32":
+        figures = next(one.measurement for one in tried if one.name == verdict.chosen)
+        assert figures.max_abs_diff == 0.0 or figures.sqnr_db >= 20
+
+
+def test_outputs_that_cannot_be_compared_do_not_pass_as_equal():
+    # Both "equal" and "infinitely far" have no SQNR; only the first has a difference, zero.
+    broken = Tried("a", "int8", Measurement(speedup=2, speedup_ci=(1.9, 2.1), size_bytes=1, sqnr_db=None, max_abs_diff=None))
+    equal = Tried("b", "int8", Measurement(speedup=2, speedup_ci=(1.9, 2.1), size_bytes=1, sqnr_db=None, max_abs_diff=0.0))
+    base = Tried("float32", "float32", Measurement(size_bytes=10))
+    verdict = decide(base, [broken, equal], 0.01, "latency")
+    assert verdict.chosen == "b"
+    assert verdict.outcomes["a"][0] == "rejected"
+
+
+def made(name, speedup=2.0, drop=0.0, ci=(0.0, 0.0), **more):
+    figures = {"metric": 0.9 - drop, "metric_drop": drop, "metric_drop_ci": ci, "size_bytes": 500, "sqnr_db": 40.0}
+    figures |= {"speedup": speedup, "speedup_ci": (speedup * 0.95, speedup * 1.05)} if speedup else {}
+    return Tried(name, "int8", Measurement(**(figures | more)), 400)
+
+
+def test_reasons_say_what_happened_with_figures():
+    tried = [
+        made("lossy", drop=0.2, ci=(0.15, 0.25)),
+        made("slow", speedup=0.5),
+        made("doubtful", speedup=1.01),
+        Tried("broken", "int8", Measurement(), 0, "open broken.onnx: onnxruntime refused it"),
+    ]
+    verdict = decide(BASE, tried, 0.01, "latency")
+    reasons = {name: reason for name, (_, reason) in verdict.outcomes.items()}
+    assert reasons["lossy"] == "loses 0.2000 [0.1500, 0.2500] of the metric on 400 examples; the budget is 0.01"
+    assert reasons["slow"] == "slower than float: 0.50× [0.47, 0.53]"
+    assert reasons["doubtful"].startswith("not faster than float beyond doubt: 1.01×")
+    assert reasons["broken"] == "open broken.onnx: onnxruntime refused it"
+    assert "of 4 other candidates none passed" in verdict.reason
+    for part in ("1 lost too much of the metric", "1 slower than float", "1 failed", "1 not faster than float beyond doubt"):
+        assert part in verdict.reason
+
+
+def test_of_equally_fast_candidates_the_one_nearest_to_float_ships():
+    far, near = made("far", 2.01, sqnr_db=25.0), made("near", 2.0, sqnr_db=50.0)
+    verdict = decide(BASE, [far, near], 0.01, "latency")
+    assert verdict.chosen == "near"
+    assert "near is as fast within 2 % and nearer to float's outputs" in verdict.outcomes["far"][1]
+
+
+def test_a_small_model_that_is_slower_says_so():
+    verdict = decide(BASE, [made("tiny", speedup=0.5, size_bytes=100)], 0.01, "size")
+    assert verdict.chosen == "tiny"
+    assert "0.10× the size of float" in verdict.reason
+    assert "0.50× as fast as float" in verdict.reason
+
+
+def test_accepted_tells_how_many_examples_certification_needs():
+    verdict = decide(BASE, [made("a", drop=0.005, ci=(-0.02, 0.03))], 0.01, "latency")
+    assert not verdict.certified
+    assert "accepted: it loses 0.0050" in verdict.reason
+    assert "would need about 10000 examples" in verdict.reason
+
+
+@given(st.integers(1, 10_000), st.floats(0, 0.02), st.floats(0, 0.1), st.floats(0, 0.05))
+def test_examples_to_certify_grow_with_the_interval_and_the_drop(examples, drop, half, max_drop):
+    needed = examples_to_certify(examples, drop, (drop - half, drop + half), max_drop)
+    if needed is None:
+        assert drop >= max_drop or half > 1000 * (max_drop - drop)
+        return
+    assert needed >= examples
+    wider = examples_to_certify(examples, drop, (drop - half, drop + 2 * half), max_drop)
+    assert wider is None or wider >= needed
+    assert examples_to_certify(examples, drop, (drop - half, drop + half), max_drop + 0.01) <= needed
+    if drop + half <= max_drop:
+        assert needed <= examples + 1
