@@ -4,6 +4,7 @@ Token ids stay token ids and masks stay masks, since every value is one that the
 """
 
 from collections.abc import Mapping
+from itertools import count
 
 import numpy as np
 
@@ -48,9 +49,13 @@ def _check_axis(name: str, array: np.ndarray, axis: int, label: str) -> None:
     if not 0 <= axis < array.ndim:
         raise RecipeError(f"recipe dynamic[{name!r}]: axis {axis} is not there, its shape is {list(array.shape)}")
     if not str(label).isidentifier():
-        raise RecipeError(f"recipe dynamic[{name!r}][{axis}]: {label!r} is no name for an axis; use letters, digits and underscores")
+        raise RecipeError(
+            f"recipe dynamic[{name!r}][{axis}]: {label!r} is no name for an axis; use letters, digits and underscores"
+        )
     if array.shape[axis] == 0:
-        raise RecipeError(f"recipe example[{name!r}]: axis {axis} ({label!r}) has size 0, so nothing can be traced along it; give 1 or more")
+        raise RecipeError(
+            f"recipe example[{name!r}]: axis {axis} ({label!r}) has size 0, so nothing can be traced along it; give 1 or more"
+        )
 
 
 def labelled_sizes(example: Mapping[str, np.ndarray], dynamic: Dynamic) -> dict[str, int]:
@@ -65,15 +70,12 @@ def tracing_sizes(example: Mapping[str, np.ndarray], dynamic: Dynamic) -> list[d
     keeps equal sizes equal, for modules that take no others.
     """
     own = {label: max(size, 2) for label, size in labelled_sizes(example, dynamic).items()}
-    answers = []
-    for larger in (lambda size: size + 1, lambda size: 2 * size):
-        taken: dict[str, int] = {}
-        for label, size in own.items():
-            while size in taken.values():
-                size = larger(size)
-            taken[label] = size
-        answers.append(taken)
-    return [*answers, own]
+    added: dict[str, int] = {}
+    doubled: dict[str, int] = {}
+    for label, size in own.items():
+        added[label] = next(wanted for wanted in count(size) if wanted not in added.values())
+        doubled[label] = next(wanted for wanted in (size << power for power in count()) if wanted not in doubled.values())
+    return [added, doubled, own]
 
 
 def axis_sizes(example: Mapping[str, np.ndarray], dynamic: Dynamic) -> dict[str, tuple[int, ...]]:

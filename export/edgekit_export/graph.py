@@ -79,17 +79,17 @@ class Graph:
         Raises:
             OutputError: The file could not be written.
         """
-        external = f"{path.name}.data" if self.weights_bytes > EXTERNAL_DATA_BYTES else None
+        external = f"{path.name}.data" if self.oversized else None
         try:
             ir.save(self.model, path, external_data=external)
         except OSError as error:
             raise OutputError(f"write {path}: {error.strerror or error}") from error
 
     @property
-    def weights_bytes(self) -> int:
-        """Size of all weights together, those of subgraphs included."""
+    def oversized(self) -> bool:
+        """Whether the weights do not fit one file, so that they go to external data."""
         values = [value for graph in self.model.graphs() for value in graph.initializers.values()]
-        return sum(value.const_value.nbytes for value in values if value.const_value is not None)
+        return sum(value.const_value.nbytes for value in values if value.const_value is not None) > EXTERNAL_DATA_BYTES
 
     @property
     def opset(self) -> int:
@@ -122,7 +122,9 @@ def _specs(values: Sequence[Any]) -> list[TensorSpec]:
     specs = []
     for value in values:
         if not isinstance(value.type, ir.TensorType):
-            raise GraphError(f"graph value {value.name!r} is {value.type or 'of no known type'}, expected a tensor; export it as one")
+            raise GraphError(
+                f"graph value {value.name!r} is {value.type or 'of no known type'}, expected a tensor; export it as one"
+            )
         if value.shape is None:
             raise GraphError(f"graph value {value.name!r} has no rank; export the model with shapes")
         shape = tuple(

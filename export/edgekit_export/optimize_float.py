@@ -6,7 +6,7 @@ from pathlib import Path
 import onnx_ir as ir
 import onnxruntime as ort
 
-from edgekit_export.graph import EXTERNAL_DATA_BYTES, Graph
+from edgekit_export.graph import Graph
 
 __all__ = ["optimize_float"]
 
@@ -17,7 +17,7 @@ def optimize_float(graph: Graph) -> Graph:
     Extended, and not all: the last level lays data out for the processor at hand. A graph that onnxruntime cannot write back
     (over 2 GB, or kernels compiled by a provider) comes back as it was, with the reason on record.
     """
-    if graph.weights_bytes > graph_module.EXTERNAL_DATA_BYTES:
+    if graph.oversized:
         return graph.noted("optimize float", "left to the device: over 2 GB")
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         given, optimized = Path(folder) / "given.onnx", Path(folder) / "optimized.onnx"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 
 from edgekit_export.swap import check_destination, swap_in, translated_write_errors
 from edgekit_runtime.arrays import write_arrays
@@ -79,11 +80,7 @@ def pack(contents: Contents, folder: Path, out: Path) -> Manifest:
     check_destination(out)
     with translated_write_errors(out):
         folder.mkdir(exist_ok=True)
-        shutil.copyfile(contents.model, folder / MODEL)
-        external = contents.model.with_name(f"{contents.model.name}.data")
-        if external.exists():
-            # The model names its data file, so the name stays.
-            shutil.copyfile(external, folder / external.name)
+        _copy_model(contents.model, folder)
         golden = pack_golden(contents.golden_inputs, contents.golden_floats, contents.golden_outputs)
         write_arrays(folder / GOLDEN, golden)
         (folder / REPORT).write_text(contents.report, encoding="utf-8")
@@ -108,6 +105,14 @@ def pack(contents: Contents, folder: Path, out: Path) -> Manifest:
         (folder / MANIFEST).write_bytes(encode_manifest(manifest))
     swap_in(folder, out)
     return manifest
+
+
+def _copy_model(model: Path, folder: Path) -> None:
+    """Copies a model file; where its weights lie beside it, they get the name that belongs to its new one."""
+    if model.with_name(f"{model.name}.data").exists():
+        ir.save(ir.load(model), folder / MODEL, external_data=f"{MODEL}.data")
+    else:
+        shutil.copyfile(model, folder / MODEL)
 
 
 def lowest_onnxruntime(model: Path) -> str:

@@ -14,7 +14,7 @@ from edgekit_runtime.accuracy import difference
 from edgekit_runtime.errors import ParityError, SessionError, TraceError
 from edgekit_runtime.model import load
 
-__all__ = ["Parity", "check_parity", "size_refused", "tolerance"]
+__all__ = ["SEEDS", "Parity", "check_parity", "size_refused", "tolerance"]
 
 SEEDS = (1, 2)
 # Float kernels sum in another order than torch's: a ten-thousandth of the largest output is far above that and far below
@@ -66,7 +66,7 @@ def check_parity(path: Path, model: TorchModel, example: Mapping[str, np.ndarray
     for comparison in _comparisons(example, dynamic):
         try:
             reference = model(comparison.feed)
-        except Exception as error:
+        except Exception as error:  # the user's code may raise anything
             if comparison.axis is None or not comparison.may_refuse:
                 raise size_refused(model, comparison.label, error) from error
             failures[comparison.axis] = error

@@ -4,7 +4,7 @@ onnxruntime's quantizers insert the nodes; the ranges, the choice of nodes and t
 """
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -21,9 +21,10 @@ from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from edgekit_export.calibration import Histogram, Ranges, ranges_from
 from edgekit_export.graph import Graph
+from edgekit_export.passes import unshare_weights
 from edgekit_export.placement import is_depthwise, place
 from edgekit_export.quiet import quiet
-from edgekit_export.schemes import DynamicInt8, Flavour, StaticInt8
+from edgekit_export.schemes import FLAVOURS, DynamicInt8, Flavour, StaticInt8
 from edgekit_export.weights import Weight, float_weights, weights
 from edgekit_runtime.errors import QuantizationError
 
@@ -59,34 +60,21 @@ def quantize_dynamic(graph: Graph, scheme: DynamicInt8) -> Quantized:
     Raises:
         QuantizationError: There is no such weight, or onnxruntime's quantizer failed.
     """
+    graph = unshare_weights(graph)
     wanted = [weight for weight in weights(graph) if weight.operator in DYNAMIC_OPERATORS]
     if not wanted:
+        others = sorted({weight.operator for weight in weights(graph)}) or "none at all"
         raise QuantizationError(
-            f"{scheme.name}: the graph has no MatMul, Gemm or LSTM with a constant weight, so there is nothing to quantize "
-            "dynamically; use a static scheme"
+            f"{scheme.name}: the graph has no MatMul, Gemm or LSTM with a constant weight, and onnxruntime quantizes nothing else "
+            f"dynamically; its weights belong to {others}"
         )
 
     def insert(model: onnx.ModelProto) -> onnx.ModelProto:
-        # The quantizer turns Gemm into MatMul and then trips over the shapes it left behind; it infers them anew.
-        del model.graph.value_info[:]
-        quantizer = ONNXQuantizer(
-            model,
-            per_channel=True,
-            reduce_range=scheme.flavour.reduced,
-            mode=QuantizationMode.IntegerOps,
-            static=False,
-            weight_qType=TYPES[scheme.flavour.weight],
-            activation_qType=QuantType.QUInt8,
-            tensors_range=None,
-            nodes_to_quantize=[],
-            nodes_to_exclude=[],
-            op_types_to_quantize=list(DYNAMIC_OPERATORS),
-            extra_options={"MatMulConstBOnly": True, **_weight_options(scheme.flavour)},
-        )
-        quantizer.quantize_model()
-        return cast(onnx.ModelProto, quantizer.model.model)
+        # onnxruntime's quantizer makes an LSTM's weights signed in any flavour: where that may not saturate, they get 7 bits.
+        signed = scheme.flavour if scheme.flavour.weight == "s8" else FLAVOURS["u8s7"]
+        return _dynamic(_dynamic(model, scheme.flavour, ["MatMul", "Gemm"]), signed, ["LSTM"])
 
-    return _quantized(graph, scheme.name, insert, {weight.name for weight in wanted})
+    return _quantized(graph, scheme.name, insert, wanted)
 
 
 def quantize_static(graph: Graph, scheme: StaticInt8, histograms: Mapping[str, Histogram]) -> Quantized:
@@ -100,6 +88,7 @@ def quantize_static(graph: Graph, scheme: StaticInt8, histograms: Mapping[str, H
     Raises:
         QuantizationError: No node is placed, or onnxruntime's quantizer failed.
     """
+    graph = unshare_weights(graph)
     ranges = ranges_from(histograms, scheme.method)
     names = place(graph, scheme.placement, ranges)
     if not names:
@@ -130,7 +119,29 @@ def quantize_static(graph: Graph, scheme: StaticInt8, histograms: Mapping[str, H
         return cast(onnx.ModelProto, quantizer.model.model)
 
     placed = set(names)
-    return _quantized(graph, scheme.name, insert, {weight.name for weight in weights(graph) if weight.node in placed})
+    return _quantized(graph, scheme.name, insert, [weight for weight in weights(graph) if weight.node in placed])
+
+
+def _dynamic(model: onnx.ModelProto, flavour: Flavour, operators: list[str]) -> onnx.ModelProto:
+    # The quantizer turns Gemm into MatMul and then trips over the shapes it left behind; it infers them anew.
+    del model.graph.value_info[:]
+    quantizer = ONNXQuantizer(
+        model,
+        per_channel=True,
+        reduce_range=flavour.reduced,
+        mode=QuantizationMode.IntegerOps,
+        static=False,
+        weight_qType=TYPES[flavour.weight],
+        activation_qType=QuantType.QUInt8,
+        tensors_range=None,
+        nodes_to_quantize=[],
+        nodes_to_exclude=[],
+        op_types_to_quantize=operators,
+        # All weights here are float32, so what follows operators of other domains, whose types it cannot infer, is too.
+        extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT, **_weight_options(flavour)},
+    )
+    quantizer.quantize_model()
+    return cast(onnx.ModelProto, quantizer.model.model)
 
 
 def _weight_options(flavour: Flavour) -> dict[str, Any]:
@@ -158,8 +169,11 @@ def _tensors_data(ranges: Ranges) -> TensorsData:
     )
 
 
-def _quantized(graph: Graph, name: str, insert: Any, wanted: set[str]) -> Quantized:
+def _quantized(
+    graph: Graph, name: str, insert: Callable[[onnx.ModelProto], onnx.ModelProto], wanted: Sequence[Weight]
+) -> Quantized:
     """Runs one of onnxruntime's quantizers on a copy, and checks what became of the weights."""
+    _check_weights(wanted, name, graph)
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         path = Path(folder) / "prepared.onnx"
         graph.save(path)
@@ -168,12 +182,12 @@ def _quantized(graph: Graph, name: str, insert: Any, wanted: set[str]) -> Quanti
                 result = Graph(ir.from_proto(insert(onnx.load(path))), graph.changes)
         except MemoryError:
             raise
-        except Exception as error:
+        except Exception as error:  # the quantizers raise whatever their innards do: ValueError, KeyError, AssertionError, …
             reason = " ".join(str(error).split())[:300]
             raise QuantizationError(f"{name}: onnxruntime's quantizer failed: {type(error).__name__}: {reason}") from error
     left = float_weights(graph, result)
     notes = []
-    forgotten = [weight for weight in left if weight.name in wanted]
+    forgotten = [weight for weight in left if weight in wanted]
     if len(forgotten) == len(wanted):
         raise QuantizationError(
             f"{name}: onnxruntime's quantizer left all {len(wanted)} weights in float without a word; the operators are "
@@ -181,9 +195,18 @@ def _quantized(graph: Graph, name: str, insert: Any, wanted: set[str]) -> Quanti
         )
     if forgotten:
         notes.append(f"onnxruntime's quantizer left {_listed(forgotten)} in float, which the scheme asked for")
-    if others := [weight for weight in left if weight.name not in wanted]:
-        notes.append(f"in float by placement: {_listed(others)}")
+    if others := [weight for weight in left if weight not in wanted]:
+        notes.append(f"in float, since the scheme does not take them: {_listed(others)}")
     return Quantized(result.noted("quantize", name), tuple(left), tuple(notes))
+
+
+def _check_weights(wanted: Sequence[Weight], name: str, graph: Graph) -> None:
+    if not wanted:
+        raise QuantizationError(f"{name}: no node that it takes has a constant weight; the graph has {graph.operators()}")
+    if others := sorted({weight.dtype for weight in wanted} - {"float32"}):
+        raise QuantizationError(
+            f"{name}: the weights are {' and '.join(others)}, and onnxruntime quantizes float32 only; export the model in float32"
+        )
 
 
 def _listed(weights: list[Weight]) -> str:

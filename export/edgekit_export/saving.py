@@ -1,11 +1,9 @@
 """Writing a single model file aside and swapping it in."""
 
-import os
-import tempfile
 from pathlib import Path
 
 from edgekit_export.graph import Graph
-from edgekit_export.swap import translated_write_errors
+from edgekit_export.swap import translated_write_errors, workspace
 from edgekit_runtime.errors import OutputError
 
 __all__ = ["save_aside"]
@@ -30,9 +28,12 @@ def save_aside(graph: Graph, path: Path, source: Path | None = None) -> None:
         raise OutputError(f"write {path}: that is the model it is made from; give another --out")
     with translated_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.{os.getpid()}.", suffix=".tmp", dir=path.parent) as folder:
-            aside = Path(folder) / path.name
+        with workspace(path) as folder:
+            aside, data = folder / path.name, f"{path.name}.data"
             graph.save(aside)
             # Data first: a model file is never there before the weights that it names.
-            for file in sorted(Path(folder).iterdir(), key=lambda file: file == aside):
-                file.replace(path.parent / file.name)
+            if graph.oversized:
+                (folder / data).replace(path.with_name(data))
+            aside.replace(path)
+            if not graph.oversized:
+                path.with_name(data).unlink(missing_ok=True)  # of the model that stood there before

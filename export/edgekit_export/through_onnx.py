@@ -21,7 +21,7 @@ def through_onnx(model: ir.Model, function: Callable[[onnx.ModelProto], onnx.Mod
         if tensor is None or tensor.nbytes <= LARGE_BYTES:
             continue
         large[name] = tensor
-        value.shape, value.dtype, value.const_value = ir.Shape(tensor.shape), tensor.dtype, None
+        value.shape, value.dtype, value.const_value = ir.Shape(tensor.shape.numpy()), tensor.dtype, None
         copy.graph.initializers.pop(name)
         if name not in inputs:
             copy.graph.inputs.append(value)

@@ -80,7 +80,7 @@ class TorchModel:
             self._tensors(example)
         except (TraceError, MemoryError):
             raise
-        except Exception as error:
+        except Exception as error:  # the user's code may raise anything
             shapes = {key: f"{array.dtype}{list(array.shape)}" for key, array in example.items()}
             raise TraceError(
                 f"run {name} on the recipe's example {shapes}: {type(error).__name__}: {error}{last_user_line(error)}; "

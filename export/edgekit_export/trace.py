@@ -11,7 +11,7 @@ import onnx_ir.passes.common as common
 
 from edgekit_export.example_feeds import Dynamic, check_example, resized, tracing_sizes
 from edgekit_export.graph import Graph
-from edgekit_export.parity import Parity, check_parity, size_refused
+from edgekit_export.parity import SEEDS, Parity, check_parity, size_refused
 from edgekit_export.routes import ROUTES, quiet_torch
 from edgekit_export.torch_module import TorchModel
 from edgekit_export.trace_errors import translate
@@ -165,6 +165,11 @@ def _output_shapes(
     """
     small = model(resized(example, dynamic, sizes))
     shapes: dict[str, list[int | str]] = {name: list(array.shape) for name, array in small.items()}
+    for seed in SEEDS:
+        for name, array in model(resized(example, dynamic, sizes, seed)).items():
+            for axis, (one, two) in enumerate(zip(small[name].shape, array.shape, strict=True)):
+                if one != two:  # as long as the values make it
+                    shapes[name][axis] = f"{name}_{axis}"
     for label, size in sizes.items():
         larger, grown = _grown(model, example, dynamic, sizes, label) or (size, small)
         for name, array in small.items():

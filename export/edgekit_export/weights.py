@@ -32,12 +32,14 @@ class Weight:
         node: The node's name.
         operator: Its operator.
         name: The initializer's name.
+        dtype: Its dtype, such as ``float32``.
         size_bytes: Its size.
     """
 
     node: str
     operator: str
     name: str
+    dtype: str
     size_bytes: int
 
 
@@ -49,11 +51,26 @@ def weights(graph: Graph) -> list[Weight]:
             value = node.inputs[index] if index < len(node.inputs) else None
             tensor = value.const_value if value is not None and value.is_initializer() else None
             if value is not None and tensor is not None and tensor.dtype in FLOATS:
-                found.append(Weight(str(node.name), node.op_type, str(value.name), tensor.nbytes))
+                found.append(Weight(str(node.name), node.op_type, str(value.name), str(tensor.dtype.numpy()), tensor.nbytes))
     return found
 
 
 def float_weights(before: Graph, after: Graph) -> list[Weight]:
-    """Weights of `before` that are still float in `after`."""
-    left = {weight.name for weight in weights(after)}
-    return [weight for weight in weights(before) if weight.name in left]
+    """Weights of `before` that are still float in `after`.
+
+    A weight may have several nodes, of which some became integer, and quantizers rename a node that they split up.
+    """
+    then, now = _nodes_of(weights(before)), _nodes_of(weights(after))
+    return [
+        weight
+        for weight in weights(before)
+        if weight.node in now.get(weight.name, ()) or now.get(weight.name, set()) - then[weight.name]
+    ]
+
+
+def _nodes_of(found: list[Weight]) -> dict[str, set[str]]:
+    """Names of the nodes that use a weight, by the weight's name."""
+    nodes: dict[str, set[str]] = {}
+    for weight in found:
+        nodes.setdefault(weight.name, set()).add(weight.node)
+    return nodes

@@ -65,7 +65,7 @@ def calibrate(
             _check_feed(feed, check, examples)
             try:
                 outputs = session.run(wanted, dict(feed))
-            except Exception as error:
+            except Exception as error:  # onnxruntime raises a dozen unrelated types
                 reason = " ".join(str(error).split())[:200]
                 raise CalibrationError(f"calibrate on example {examples}: onnxruntime could not run it: {reason}") from error
             for name, value in zip(wanted, outputs, strict=True):
@@ -119,9 +119,10 @@ def _guarded(data: Iterable[Mapping[str, np.ndarray]]) -> Iterable[Mapping[str, 
             index += 1
     except (EdgekitError, MemoryError):
         raise
-    except Exception as error:
+    except Exception as error:  # the user's code may raise anything
         raise CalibrationError(
-            f"calibrate on example {index}: the recipe's calibration() raised {type(error).__name__}: {error}{last_user_line(error)}"
+            f"calibrate on example {index}: the recipe's calibration() raised {type(error).__name__}: {error}"
+            f"{last_user_line(error)}"
         ) from error
 
 

@@ -6,6 +6,16 @@ from edgekit_export.passes.fold_constants import fold_constants
 from edgekit_export.passes.infer_shapes import infer_shapes
 from edgekit_export.passes.name_nodes import name_nodes
 from edgekit_export.passes.remove_unused import remove_unused
+from edgekit_export.passes.unshare_weights import unshare_weights
 from edgekit_export.passes.upgrade_opset import upgrade_opset
 
-__all__ = ["fix_shapes", "fold_batchnorm", "fold_constants", "infer_shapes", "name_nodes", "remove_unused", "upgrade_opset"]
+__all__ = [
+    "fix_shapes",
+    "fold_batchnorm",
+    "fold_constants",
+    "infer_shapes",
+    "name_nodes",
+    "remove_unused",
+    "unshare_weights",
+    "upgrade_opset",
+]

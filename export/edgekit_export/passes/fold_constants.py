@@ -4,6 +4,8 @@ Requires: nothing. Ensures: no Constant nodes, and no weight behind Slice, Conca
 see it (LSTM weights as torch exports them, for one).
 """
 
+from functools import partial
+
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 from onnxscript import optimizer
@@ -33,6 +35,7 @@ def fold_constants(graph: Graph) -> Graph:
             output_size_limit=LARGEST_RESULT,
             should_fold=lambda node: False if node.op_type in KEEP else (True if _grows_little(node) else None),
         )
+        _own_tensors(model)
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
         common.LiftSubgraphInitializersToMainGraphPass()(model)
         common.RemoveUnusedNodesPass()(model)
@@ -40,6 +43,22 @@ def fold_constants(graph: Graph) -> Graph:
         return f"{before - after} nodes gone" if before != after else None
 
     return graph.changed("fold constants", edit)
+
+
+def _own_tensors(model: ir.Model) -> None:
+    """Gives Constant nodes tensors of their own: copies of a model share them, and lifting renames what it lifts."""
+    for node in model.graph.all_nodes():
+        attribute = node.attributes.get("value") if node.op_type == "Constant" else None
+        if attribute is not None and attribute.type == ir.AttributeType.TENSOR:
+            shared = attribute.as_tensor()
+            own = ir.LazyTensor(
+                partial(_itself, shared), dtype=shared.dtype, shape=ir.Shape(shared.shape.numpy()), name=shared.name
+            )
+            node.attributes["value"] = ir.AttrTensor("value", own)
+
+
+def _itself(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+    return tensor
 
 
 def _grows_little(node: ir.Node) -> bool:
