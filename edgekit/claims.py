@@ -29,7 +29,7 @@ def claims_not_made(
     if not timed:
         instead = ", and the smallest candidate inside the budget ships instead of the fastest" if asked_for_latency else ""
         claims.append(
-            f"latency, cold start and memory: {target.name} cannot be timed on this machine; accuracy was computed here in exact "
-            f"integer semantics{instead}"
+            f"latency, cold start and memory: {target.name} cannot be timed on this machine; accuracy was computed here by "
+            f"integer kernels that do not saturate{instead}"
         )
     return claims

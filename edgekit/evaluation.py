@@ -16,12 +16,13 @@ from edgekit.recipe import Arrays, Recipe, Run
 from edgekit_runtime.errors import EdgekitError, EvaluationError
 from edgekit_runtime.measurement import Interval
 
-__all__ = ["Evaluation", "Recorder", "Reference", "examples_to_certify"]
+__all__ = ["Evaluation", "Recorder", "Reference", "examples_to_certify", "fewest_to_certify"]
 
 RESAMPLES = 1000
 RESAMPLES_SLOW = 200
 SLOW_METRIC_S = 0.02
 SEED = 0
+RULE_OF_THREE = 3
 MOST_EXAMPLES = 1e9
 # Metrics are differences of floats: 0.9312 − 0.9262 is a hair more than 0.005, and is meant to be inside a budget of 0.005.
 DIGITS = 12
@@ -217,6 +218,18 @@ def examples_to_certify(examples: int, drop: float, interval: Interval, max_drop
     more = max(interval[1] - drop, 0.0) / (max_drop - drop)
     # Sets of a billion examples do not exist: a drop so near to the budget is not certified by any.
     return max(examples, ceil(examples * more**2)) if more < sqrt(MOST_EXAMPLES / examples) else None
+
+
+def fewest_to_certify(metric: float, max_drop: float) -> int | None:
+    """The fewest examples on which anything can be certified; ``None`` where no number is enough.
+
+    A bootstrap cannot see what none of its examples shows: where no example went wrong out of n, up to 3/n of all may (the "rule
+    of three", Hanley and Lippman-Hand, JAMA 249, 1983). That is a statement about shares, so it is asked of metrics that are at
+    most 1 in size, such as accuracies and correlations.
+    """
+    if abs(metric) > 1:
+        return 1
+    return ceil(RULE_OF_THREE / max_drop) if max_drop > RULE_OF_THREE / MOST_EXAMPLES else None
 
 
 def _same(one: Any, other: Any) -> bool:

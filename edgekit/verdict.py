@@ -7,7 +7,7 @@ from math import inf
 from typing import Literal
 
 from edgekit.deployment import Status
-from edgekit.evaluation import examples_to_certify
+from edgekit.evaluation import examples_to_certify, fewest_to_certify
 from edgekit_runtime.measurement import Measurement
 
 __all__ = ["Optimize", "Refusal", "Tried", "Verdict", "accuracy_gate", "decide", "gate"]
@@ -62,7 +62,7 @@ class Verdict:
         chosen: Name of the candidate.
         kind: ``int8``, ``mixed``, … or ``float32``.
         reason: In a sentence or two.
-        certified: Whether the worst end of the metric's interval is inside the budget, too.
+        certified: Whether the worst end of the metric's interval is inside the budget, too, on enough examples to say so.
         outcomes: Status and reason of every candidate, by name.
     """
 
@@ -94,7 +94,7 @@ def decide(baseline: Tried, candidates: Sequence[Tried], max_drop: float, optimi
     for tried in passed:
         if tried is not best:
             outcomes[tried.name] = "beaten", f"{_gained(tried, baseline, optimize)}; {_better(best, tried, baseline, optimize)}"
-    certified, judgement = _judgement(best, max_drop)
+    certified, judgement = _judgement(best, baseline, max_drop)
     reason = f"{best.name}: {gained}; {judgement}"
     outcomes[best.name] = ("chosen", reason)
     outcomes[baseline.name] = ("beaten", f"the float model itself; {best.name} is better: {gained}")
@@ -158,16 +158,21 @@ def _better(best: Tried, other: Tried, baseline: Tried, optimize: Optimize) -> s
     return f"{best.name} is {same} and {nearer} to float's outputs"
 
 
-def _judgement(best: Tried, max_drop: float) -> tuple[bool, str]:
+def _judgement(best: Tried, baseline: Tried, max_drop: float) -> tuple[bool, str]:
     """Whether the candidate is certified, and the sentence about its metric."""
     figures = best.measurement
     if figures.metric_drop is None or figures.metric_drop_ci is None:
         return False, "accepted without a metric, so what it loses in the task is not known"
     told = f"it loses {_drop(figures)} of the metric on {best.examples} examples (budget {max_drop:g})"
-    if figures.metric_drop_ci[1] <= max_drop:
+    fewest = fewest_to_certify(baseline.measurement.metric or 0.0, max_drop)
+    enough = fewest is not None and best.examples >= fewest
+    if figures.metric_drop_ci[1] <= max_drop and enough:
         return True, f"certified: {told}"
     needed = examples_to_certify(best.examples, figures.metric_drop, figures.metric_drop_ci, max_drop)
-    more = f"certification would need about {needed} examples" if needed else "no number of examples would certify it"
+    if needed is None or fewest is None:
+        more = "no number of examples would certify it"
+    else:
+        more = f"certification would need about {max(needed, fewest)} examples"
     return False, f"accepted: {told}; {more}"
 
 

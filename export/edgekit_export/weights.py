@@ -20,7 +20,10 @@ WEIGHTED = {
     "GRU": (1, 2),
     "RNN": (1, 2),
     "FusedConv": (1,),
+    "Gather": (0,),
 }
+# An embedding table; other stored data that is gathered from is too small to matter.
+SMALLEST_TABLE_BYTES = 65_536
 FLOATS = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE}
 
 
@@ -50,7 +53,9 @@ def weights(graph: Graph) -> list[Weight]:
         for index in WEIGHTED.get(node.op_type, ()):
             value = node.inputs[index] if index < len(node.inputs) else None
             tensor = value.const_value if value is not None and value.is_initializer() else None
-            if value is not None and tensor is not None and tensor.dtype in FLOATS:
+            if value is None or tensor is None or (node.op_type == "Gather" and tensor.nbytes < SMALLEST_TABLE_BYTES):
+                continue
+            if tensor.dtype in FLOATS:
                 found.append(Weight(str(node.name), node.op_type, str(value.name), str(tensor.dtype.numpy()), tensor.nbytes))
     return found
 
