@@ -6,7 +6,7 @@ Introduction to the Bootstrap*, 1993), which keeps the pairing within a round.
 """
 
 from collections.abc import Callable, Mapping
-from time import perf_counter_ns
+from time import perf_counter_ns, sleep
 
 import msgspec
 import numpy as np
@@ -17,6 +17,10 @@ from edgekit_runtime.measurement import Interval
 __all__ = ["Ratio", "Timings", "interleave", "speedup"]
 
 RESAMPLES = 2000
+# onnxruntime's threads spin for about 25 ms after a call, waiting for the next one. Where several models are open and there are
+# no more cores than threads, those of the last model take a core from this one: on two cores that doubled latencies at random.
+SETTLE_MS = 60.0
+WARM_UP_MS = 2.0
 
 
 class Ratio(msgspec.Struct, frozen=True):
@@ -53,6 +57,7 @@ def interleave(
     *,
     rounds: int = 25,
     slot_ms: float = 10.0,
+    settle_ms: float = SETTLE_MS,
     seed: int = 0,
     on_round: Callable[[int, int], None] | None = None,
 ) -> dict[str, Timings]:
@@ -61,7 +66,8 @@ def interleave(
     Args:
         calls: What to time, by name.
         rounds: How many rounds.
-        slot_ms: How long each is called within one round, at least three times, after one call that is not counted.
+        slot_ms: How long each is called within one round, at least three times, after calls that are not counted.
+        settle_ms: Pause before each of several calls, in which the threads of the one before come to rest.
         seed: Seed of the order within rounds.
         on_round: Told the rounds done and the rounds in all.
 
@@ -77,7 +83,9 @@ def interleave(
     for done in range(rounds):
         for name in (names[index] for index in order.permutation(len(names))):
             call = calls[name]
-            call()
+            if len(calls) > 1:
+                sleep(settle_ms / 1e3)
+            _warm_up(call)
             slot = []
             for _ in range(repeats[name]):
                 start = perf_counter_ns()
@@ -87,6 +95,14 @@ def interleave(
         if on_round:
             on_round(done + 1, rounds)
     return {name: Timings(np.asarray(slots)) for name, slots in times.items()}
+
+
+def _warm_up(call: Callable[[], object]) -> None:
+    """Calls for a few milliseconds, at least once: after a pause the first calls find cold caches and sleeping threads."""
+    start = perf_counter_ns()
+    call()
+    while perf_counter_ns() - start < WARM_UP_MS * 1e6:
+        call()
 
 
 def speedup(baseline: Timings, other: Timings, seed: int = 0) -> Ratio:

@@ -15,6 +15,7 @@ def ticking(monkeypatch):
     """A clock that a call advances by what it is said to cost, in milliseconds."""
     now = [0]
     monkeypatch.setattr(timing, "perf_counter_ns", lambda: now[0])
+    monkeypatch.setattr(timing, "sleep", lambda _: None)
 
     def calls(costs, log=None):
         def make(name, cost_ms):
@@ -37,16 +38,26 @@ def test_each_round_calls_each_once_in_a_block(ticking):
     assert timings["fast"].calls_ms.shape == (5, 8), "as many calls as fill a slot"
     assert (timings["slow"].median_ms, timings["fast"].median_ms) == (4.0, 1.0)
     assert (timings["slow"].p99_ms, timings["fast"].rounds) == (4.0, 5)
-    # Four calls each to choose the repeats, then per round one that is not counted and the slot.
+    # Four calls each to choose the repeats, then per round two milliseconds that are not counted and the slot.
     rounds = log[8:]
-    assert len(rounds) == 5 * (1 + 3 + 1 + 8)
+    assert len(rounds) == 5 * (1 + 3 + 2 + 8)
     orders = []
-    for start in range(0, len(rounds), 13):
-        block = rounds[start : start + 13]
-        slow_first = block == ["slow"] * 4 + ["fast"] * 9
-        assert slow_first or block == ["fast"] * 9 + ["slow"] * 4
+    for start in range(0, len(rounds), 14):
+        block = rounds[start : start + 14]
+        slow_first = block == ["slow"] * 4 + ["fast"] * 10
+        assert slow_first or block == ["fast"] * 10 + ["slow"] * 4
         orders.append(slow_first)
     assert len(set(orders)) == 2, "the order changes from round to round"
+
+
+def test_a_model_s_threads_come_to_rest_before_another_is_timed(ticking, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(timing, "sleep", pauses.append)
+    interleave(ticking({"a": 1.0, "b": 1.0}), rounds=4, settle_ms=30)
+    assert pauses == [0.03] * 8
+    pauses.clear()
+    interleave(ticking({"alone": 1.0}), rounds=4)
+    assert pauses == [], "there is nobody to wait for"
 
 
 def test_the_order_follows_the_seed(ticking):
