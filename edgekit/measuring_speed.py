@@ -64,6 +64,21 @@ def time_promising(lineup: Lineup, max_drop: float, feed: Arrays, lab: HostLab, 
     if names:
         progress.stage(f"time {FLOAT} and the {len(names)} that may win in {ROUNDS} interleaved rounds")
         _time(lineup, [FLOAT, *names], feed, lab, ROUNDS, progress)
+    undecided = _undecided(lineup, names)
+    if undecided:
+        progress.stage(f"time {FLOAT} and the {len(undecided)} still undecided in {CONFIRMATION_ROUNDS} more rounds")
+        _time(lineup, [FLOAT, *undecided], feed, lab, CONFIRMATION_ROUNDS, progress)
+
+
+def _undecided(lineup: Lineup, names: Sequence[str]) -> list[str]:
+    """Candidates that look faster than float, where a noisy spell leaves none that is so beyond doubt.
+
+    They get more rounds rather than the benefit of the doubt: a winner is confirmed in fresh rounds all the same.
+    """
+    intervals = {name: lineup.figures[name].speedup_ci for name in names if name in lineup.models}
+    if any(interval and interval[0] > 1.0 for interval in intervals.values()):
+        return []
+    return [name for name in intervals if (lineup.figures[name].speedup or 0.0) > 1.0]
 
 
 def confirm(lineup: Lineup, name: str, feed: Arrays, lab: HostLab, progress: Progress) -> None:
