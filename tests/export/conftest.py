@@ -6,17 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import settings
 from torch import nn
 
 from edgekit_export import Contents, Graph, Statistics, Traced, calibrate, prepare, trace
 from edgekit_runtime import Measurement, Provider, SessionConfig, load
 from edgekit_runtime.benchmark import size_bytes
 from edgekit_runtime.manifest import Chosen, InputRange
-
-# A shared machine stalls for seconds: a deadline would fail on that, not on the code.
-settings.register_profile("edgekit", deadline=None)
-settings.load_profile("edgekit")
 
 Feed = dict[str, np.ndarray]
 

@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import settings
 
 from edgekit_runtime.arrays import read_arrays, write_arrays
 from edgekit_runtime.bundle import file_entry
@@ -19,10 +18,6 @@ from edgekit_runtime.measurement import Measurement
 from edgekit_runtime.model import load
 from edgekit_runtime.selftest import GOLDEN, pack_golden
 from edgekit_runtime.session import Provider, SessionConfig
-
-# A shared machine stalls for seconds: a deadline would fail on that, not on the code.
-settings.register_profile("edgekit", deadline=None)
-settings.load_profile("edgekit")
 
 MODELS = Path(__file__).parent / "models"
 
