@@ -140,6 +140,9 @@ def _gain_gate(figures: Measurement, baseline: Measurement, optimize: Optimize) 
     if figures.speedup_ci[0] <= 1.0:
         word = "slower than float" if figures.speedup_ci[1] < 1.0 else "not faster than float beyond doubt"
         return Refusal("rejected", word, f"{word}: {_ratio(figures)}")
+    if figures.speedup < SAME_GAIN["latency"]:
+        word = "as fast as float within 2 %"
+        return Refusal("rejected", word, f"{word}: {_ratio(figures)}")
     return None
 
 
@@ -163,7 +166,7 @@ def _judgement(best: Tried, baseline: Tried, max_drop: float) -> tuple[bool, str
     figures = best.measurement
     if figures.metric_drop is None or figures.metric_drop_ci is None:
         return False, "accepted without a metric, so what it loses in the task is not known"
-    told = f"it loses {_drop(figures)} of the metric on {best.examples} examples (budget {max_drop:g})"
+    told = f"it {_lost(figures)} of the metric on {best.examples} examples (budget {max_drop:g})"
     fewest = fewest_to_certify(baseline.measurement.metric or 0.0, max_drop)
     enough = fewest is not None and best.examples >= fewest
     if figures.metric_drop_ci[1] <= max_drop and enough:
@@ -216,6 +219,12 @@ def _speed(figures: Measurement) -> str:
 def _ratio(figures: Measurement) -> str:
     low, high = figures.speedup_ci or (0.0, inf)
     return f"{figures.speedup or 0.0:.2f}× [{low:.2f}, {high:.2f}]"
+
+
+def _lost(figures: Measurement) -> str:
+    """What happened to the metric: a negative loss is a gain, and is told as one."""
+    drop, (low, high) = figures.metric_drop or 0.0, figures.metric_drop_ci or (0.0, 0.0)
+    return f"gains {-drop:.4f} [{-high:.4f}, {-low:.4f}]" if drop < 0 else f"loses {_drop(figures)}"
 
 
 def _drop(figures: Measurement) -> str:

@@ -29,6 +29,7 @@ RecipeArgument = Annotated[
     str, typer.Argument(metavar="RECIPE", help="path/to/recipe.py, path/to/recipe.py:variable, or model.onnx")
 ]
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="a NAME.edge bundle, or a model.onnx")]
+AnyIsa = Annotated[bool, typer.Option("--any-isa", help="Open a bundle even where its figures do not hold on this processor.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Intra-op threads (default: what this process may use).")]
 Input = Annotated[
     Path | None, typer.Option("--input", help="An .npz file of inputs by name (default: the bundle's golden example).")
@@ -133,6 +134,7 @@ def compare(
     recipe: Annotated[str | None, typer.Option(help="Recipe with the examples and the metric.")] = None,
     max_drop: Annotated[float | None, typer.Option(min=0.0, help="Exit with 3 if B loses more of the metric than this.")] = None,
     rounds: Annotated[int, typer.Option(min=3, help="Interleaved timing rounds.")] = 25,
+    any_isa: AnyIsa = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -144,7 +146,7 @@ def compare(
         from edgekit.commands.compare import compare as run
 
         with progress_for(quiet) as progress:
-            return run(a, b, recipe=recipe, max_drop=max_drop, rounds=rounds, progress=progress)
+            return run(a, b, recipe=recipe, max_drop=max_drop, rounds=rounds, check_isa=not any_isa, progress=progress)
 
     def gates(comparison: Any) -> list[str]:
         return [f"{gate.name}: {gate.value:.4f}, limit {gate.limit:g}" for gate in comparison.gates if not gate.holds]
@@ -158,6 +160,7 @@ def bench(
     input_file: Input = None,
     rounds: Annotated[int, typer.Option(min=1, help="Timed rounds of about 10 ms.")] = 25,
     threads: Threads = None,
+    any_isa: AnyIsa = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -166,7 +169,7 @@ def bench(
     def work() -> Any:
         from edgekit.commands.bench import bench as run
 
-        return run(model, _feed(input_file), rounds=rounds, threads=threads)
+        return run(model, _feed(input_file), rounds=rounds, threads=threads, check_isa=not any_isa)
 
     _finish_plainly(work, json, debug)
 
@@ -177,6 +180,7 @@ def run_once(
     input_file: Input = None,
     output: Annotated[Path | None, typer.Option(help="Write the outputs to this .npz file.")] = None,
     threads: Threads = None,
+    any_isa: AnyIsa = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -187,7 +191,7 @@ def run_once(
         from edgekit_runtime.__main__ import summary
         from edgekit_runtime.arrays import write_arrays
 
-        outputs = call(model, _feed(input_file), threads=threads)
+        outputs = call(model, _feed(input_file), threads=threads, check_isa=not any_isa)
         if output is not None:
             write_arrays(output, outputs)
         shown = {name: summary(array) for name, array in outputs.items()}

@@ -13,7 +13,12 @@ __all__ = ["bench"]
 
 
 def bench(
-    path: str | Path, feed: Mapping[str, np.ndarray] | None = None, *, rounds: int = 25, threads: int | None = None
+    path: str | Path,
+    feed: Mapping[str, np.ndarray] | None = None,
+    *,
+    rounds: int = 25,
+    threads: int | None = None,
+    check_isa: bool = True,
 ) -> "Benchmark":
     """Measures a bundle or an ``.onnx`` file on this machine.
 
@@ -22,6 +27,7 @@ def bench(
         feed: What to run it on; by default the bundle's first golden example, or random values for a plain model.
         rounds: Timed rounds of about 10 ms each.
         threads: Intra-op threads.
+        check_isa: Refuse a bundle whose figures do not hold on this machine's instruction sets.
 
     Raises:
         BundleError: The bundle is damaged.
@@ -30,5 +36,5 @@ def bench(
     from edgekit_runtime.benchmark import benchmark, example_feed
     from edgekit_runtime.model import load
 
-    model = load(path, threads=threads)
+    model = load(path, threads=threads, check_isa=check_isa)
     return benchmark(model, feed if feed is not None else example_feed(model), rounds=rounds)

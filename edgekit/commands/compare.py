@@ -73,6 +73,7 @@ def compare(
     recipe: Recipe | str | Path | None = None,
     max_drop: float | None = None,
     rounds: int = 25,
+    check_isa: bool = True,
     progress: Progress | None = None,
 ) -> Comparison:
     """Compares B with A: accuracy, output parity, latency, memory and size.
@@ -83,6 +84,7 @@ def compare(
         recipe: Where examples and the metric come from; without one, accuracy is not compared.
         max_drop: A gate: what B may lose of the metric against A.
         rounds: Interleaved timing rounds.
+        check_isa: Refuse a bundle whose figures do not hold on this machine's instruction sets.
         progress: Told what is going on.
 
     Raises:
@@ -98,7 +100,7 @@ def compare(
     progress = progress or Quiet()
     if max_drop is not None and (not isfinite(max_drop) or max_drop < 0):
         raise EvaluationError(f"compare: max_drop={max_drop}, expected a finite number of at least 0")
-    models = {"a": load(a), "b": load(b)}
+    models = {"a": load(a, check_isa=check_isa), "b": load(b, check_isa=check_isa)}
     _check_inputs(models["a"], models["b"], a, b)
     loaded = recipe if recipe is None or isinstance(recipe, Recipe) else load_recipe(recipe)
     evaluation = Evaluation(loaded) if loaded and loaded.evaluation and loaded.metric else None

@@ -8,13 +8,16 @@ import numpy as np
 __all__ = ["run"]
 
 
-def run(path: str | Path, feed: Mapping[str, np.ndarray] | None = None, *, threads: int | None = None) -> dict[str, np.ndarray]:
+def run(
+    path: str | Path, feed: Mapping[str, np.ndarray] | None = None, *, threads: int | None = None, check_isa: bool = True
+) -> dict[str, np.ndarray]:
     """Runs a bundle or an ``.onnx`` file once.
 
     Args:
         path: The bundle or model.
         feed: Arrays by input name; by default the bundle's first golden example, or random values for a plain model.
         threads: Intra-op threads.
+        check_isa: Refuse a bundle whose figures do not hold on this machine's instruction sets.
 
     Raises:
         BundleError: The bundle is damaged.
@@ -23,5 +26,5 @@ def run(path: str | Path, feed: Mapping[str, np.ndarray] | None = None, *, threa
     from edgekit_runtime.benchmark import example_feed
     from edgekit_runtime.model import load
 
-    model = load(path, threads=threads)
+    model = load(path, threads=threads, check_isa=check_isa)
     return model(dict(feed) if feed is not None else example_feed(model))

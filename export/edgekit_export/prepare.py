@@ -7,14 +7,31 @@ from pathlib import Path
 import numpy as np
 
 from edgekit_export.graph import Graph, Step
-from edgekit_export.passes import fold_batchnorm, fold_constants, infer_shapes, name_nodes, remove_unused, upgrade_opset
+from edgekit_export.passes import (
+    fold_batchnorm,
+    fold_constants,
+    infer_shapes,
+    name_nodes,
+    remove_unused,
+    strip_metadata,
+    upgrade_opset,
+)
 from edgekit_runtime.accuracy import difference
 from edgekit_runtime.errors import GraphError, SessionError
 from edgekit_runtime.model import load
 
 __all__ = ["STEPS", "prepare"]
 
-STEPS: tuple[Step, ...] = (remove_unused, upgrade_opset, fold_constants, fold_batchnorm, infer_shapes, name_nodes)
+STEPS: tuple[Step, ...] = (
+    remove_unused,
+    strip_metadata,
+    upgrade_opset,
+    fold_constants,
+    fold_batchnorm,
+    infer_shapes,
+    name_nodes,
+    strip_metadata,
+)
 # Folding reorders float sums; anything that computes something else is far below this.
 LEAST_SQNR_DB = 60.0
 

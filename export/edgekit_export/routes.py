@@ -1,8 +1,9 @@
 """The ways from a module to an ONNX model, in the order in which they are tried.
 
 ``torch.export`` proves that axes declared free are free, and is the way that PyTorch keeps. Where it cannot follow a
-module, TorchScript may: scripting keeps loops and branches that depend on data. What any of them gives is compared with
-the module before it is believed.
+module, TorchScript may: scripting keeps loops and branches that depend on data. TorchScript's tracing is no route: it freezes
+Python values and branches into the graph, which no comparison on a few inputs is sure to notice. What any of them gives is
+compared with the module before it is believed.
 """
 
 import contextlib
@@ -10,7 +11,6 @@ import inspect
 import io
 import os
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,6 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import torch
-from torch.jit import TracerWarning  # type: ignore[attr-defined]  # public by its documentation
 
 from edgekit_export.example_feeds import Dynamic
 from edgekit_export.quiet import quiet
@@ -119,16 +118,8 @@ def _script(module: torch.nn.Module, _: tuple[torch.Tensor, ...]) -> Any:
     return torch.jit.script(module)
 
 
-def _trace(module: torch.nn.Module, tensors: tuple[torch.Tensor, ...]) -> Any:
-    with warnings.catch_warnings():
-        # A tracer warning means that a value was frozen into the graph: right for this example, wrong for the next.
-        warnings.simplefilter("error", TracerWarning)
-        return torch.jit.trace(module, tensors, check_trace=False)  # type: ignore[no-untyped-call]
-
-
 ROUTES = (
     Route("torch.export", _torch_export(strict=False)),
     Route("torch.export strict", _torch_export(strict=True)),
     Route("torchscript", _torchscript(_script)),
-    Route("torchscript trace", _torchscript(_trace)),
 )

@@ -159,7 +159,8 @@ def main(argv: list[str] | None = None) -> int:
             provider=arguments.provider,
             threads=arguments.threads,
             fallback=arguments.fallback,
-            check_isa=not arguments.any_isa,
+            # Describing a bundle is safe anywhere.
+            check_isa=not arguments.any_isa and arguments.function is not info,
         )
         if model.fallback_reason:
             sys.stderr.write(f"warning: {model.fallback_reason}; running on {model.provider}\n")

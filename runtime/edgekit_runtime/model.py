@@ -164,9 +164,9 @@ def _check_isa(path: Path, manifest: Manifest) -> None:
     missing = missing_isa(manifest.isa)
     if missing:
         raise BundleError(
-            f"open {path}: {manifest.chosen.name} needs {', '.join(missing)} to compute what was measured, and this "
-            f"{machine().architecture} has {', '.join(machine().isa) or 'none of it'}; deploy for a target like this "
-            "machine, or pass check_isa=False and run the self-test"
+            f"open {path}: it was made for {manifest.target}; on {machine().architecture}, {manifest.chosen.name} needs "
+            f"{', '.join(missing)} to compute what was measured, and this machine has {', '.join(machine().isa) or 'none of it'}; "
+            "deploy for a target like this machine, or open it all the same with --any-isa (in Python: check_isa=False)"
         )
 
 

@@ -45,7 +45,9 @@ def test_nothing_ships_that_lost_too_much_or_gains_nothing(tried, max_drop, opti
         figures = one.measurement
         if one.failure or figures.metric_drop is None or figures.metric_drop > max_drop:
             return False
-        return figures.speedup_ci is not None and figures.speedup_ci[0] > 1 if optimize == "latency" else figures.size_bytes < 1000
+        if optimize == "size":
+            return figures.size_bytes < 1000
+        return figures.speedup_ci is not None and figures.speedup_ci[0] > 1 and figures.speedup >= 1.02
 
     good = {one.name: one for one in tried if passes(one)}
     assert (verdict.chosen == "float32") == (not good)

@@ -6,6 +6,7 @@ from edgekit_export.passes.fold_constants import fold_constants
 from edgekit_export.passes.infer_shapes import infer_shapes
 from edgekit_export.passes.name_nodes import name_nodes
 from edgekit_export.passes.remove_unused import remove_unused
+from edgekit_export.passes.strip_metadata import strip_metadata
 from edgekit_export.passes.unshare_weights import unshare_weights
 from edgekit_export.passes.upgrade_opset import upgrade_opset
 
@@ -16,6 +17,7 @@ __all__ = [
     "infer_shapes",
     "name_nodes",
     "remove_unused",
+    "strip_metadata",
     "unshare_weights",
     "upgrade_opset",
 ]
