@@ -130,6 +130,15 @@ def test_a_step_that_fails_or_changes_the_outputs_is_left_out_and_noted(tmp_path
     same(graph, prepared, {"x": X}, tmp_path)
 
 
+def test_a_prepared_model_carries_no_trace_of_the_machine_that_built_it(
+    conv: Traced, feeds: dict[str, list[Feed]], tmp_path: Path
+) -> None:
+    prepare(conv.graph, feeds["conv"][:1]).save(tmp_path / "prepared.onnx")
+    text = (tmp_path / "prepared.onnx").read_bytes()
+    assert b"stack_trace" not in text
+    assert b".py" not in text
+
+
 def test_the_given_graph_is_not_edited(conv: Traced, lstm: Traced, feeds: dict[str, list[Feed]]) -> None:
     constant = helper.make_node("Constant", [], ["w"], value=weight("", 8, 8))  # lifting it gives its tensor a name
     multiply = helper.make_node("MatMul", ["x", "w"], ["y"])

@@ -36,6 +36,11 @@ class ChoosesByValue(Linear):
         return self.layer(x) if chosen == "keep" else self.layer(x) + 1
 
 
+class BranchesOnNumpy(Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x) if x.sum().numpy() > 0 else -5 * self.layer(x)  # the line
+
+
 class LoopsOverLengths(Linear):
     def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         return torch.stack([x[i, :n].sum() for i, n in enumerate(lengths.tolist())])  # the line
@@ -143,6 +148,7 @@ NO_ROUTE = {
         "'batch' is declared dynamic, but forward.. fixes its size.*loops.*leave it out of the recipe's dynamic",
     ),
     "axis": (AddsPositions, {"x": floats(4, 4)}, BATCH, AddsPositions, "forward.. .*'?batch.*recipe.*dynamic"),
+    "branch on numpy": (BranchesOnNumpy, {"x": floats(3, 4)}, BATCH, BranchesOnNumpy, "numpy.*torch operators|depends on the data"),
     "numpy": (CallsNumpy, {"x": floats(3, 4)}, BATCH, Interpolated, "autograd function or numpy.*torch operators"),
     "operator": (Eigenvalues, {"x": floats(4, 4)}, {}, Eigenvalues, "linalg_eig has no ONNX form.*replace it"),
 }
