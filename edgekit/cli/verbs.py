@@ -1,5 +1,6 @@
 """The verbs, their options and their help."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -190,8 +191,13 @@ def run_once(
         from edgekit.commands.run import run as call
         from edgekit_runtime.__main__ import summary
         from edgekit_runtime.arrays import write_arrays
+        from edgekit_runtime.bundle import is_bundle, read_manifest
+        from edgekit_runtime.preprocessing import outside_calibration
 
-        outputs = call(model, _feed(input_file), threads=threads, check_isa=not any_isa)
+        feed = _feed(input_file)
+        outputs = call(model, feed, threads=threads, check_isa=not any_isa)
+        for warning in outside_calibration(read_manifest(model), feed) if feed and is_bundle(model) else ():
+            sys.stderr.write(f"warning: {warning}\n")
         if output is not None:
             write_arrays(output, outputs)
         shown = {name: summary(array) for name, array in outputs.items()}

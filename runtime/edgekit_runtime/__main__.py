@@ -18,6 +18,7 @@ from edgekit_runtime.benchmark import benchmark, example_feed
 from edgekit_runtime.errors import EdgekitError
 from edgekit_runtime.machine import machine
 from edgekit_runtime.model import Model, load
+from edgekit_runtime.preprocessing import outside_calibration
 from edgekit_runtime.selftest import SelfTest, selftest
 
 
@@ -51,7 +52,7 @@ def run(model: Model, arguments: argparse.Namespace) -> dict[str, Any]:
     """Runs the model once on the arrays of an ``.npz`` file, or on its own example."""
     feed = read_arrays(arguments.input) if arguments.input else example_feed(model)
     outputs = model(feed)
-    for warning in outside_calibration(model, feed):
+    for warning in outside_calibration(model.manifest, feed):
         sys.stderr.write(f"warning: {warning}\n")
     if arguments.output:
         write_arrays(arguments.output, outputs)
@@ -70,23 +71,6 @@ def bench(model: Model, arguments: argparse.Namespace) -> dict[str, Any]:
 def prove(model: Model, _: argparse.Namespace) -> dict[str, Any]:
     """The golden examples against what the build machine saw."""
     return dict(msgspec.to_builtins(selftest(model)))
-
-
-def outside_calibration(model: Model, feed: dict[str, np.ndarray]) -> list[str]:
-    """Inputs whose values lie far outside of what calibration saw: another preprocessing, most likely."""
-    ranges = model.manifest.preprocessing if model.manifest else {}
-    warnings = []
-    for name, seen in ranges.items():
-        if name not in feed or feed[name].size == 0:
-            continue
-        slack = 0.5 * max(seen.maximum - seen.minimum, 1e-6)
-        low, high = float(feed[name].min()), float(feed[name].max())
-        if low < seen.minimum - slack or high > seen.maximum + slack:
-            warnings.append(
-                f"input {name!r} spans [{low:.4g}, {high:.4g}], calibration saw [{seen.minimum:.4g}, {seen.maximum:.4g}]; "
-                "is it preprocessed as it was then?"
-            )
-    return warnings
 
 
 def summary(output: Any) -> dict[str, Any]:
