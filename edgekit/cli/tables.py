@@ -62,6 +62,11 @@ def show_deployment(deployment: "Deployment") -> None:
         cells = (cell(candidate.measurement) for _, cell in columns)
         table.add_row(candidate.name, candidate.status, *cells, style=COLOURS[candidate.status])
     screen.print(table)
+    partly = [one for one in deployment.candidates if 0 < one.examples < deployment.candidates[0].examples]
+    if partly:
+        counts = ", ".join(str(count) for count in sorted({one.examples for one in partly}))
+        which = "all that were clearly out" if len(partly) > 3 else ", ".join(one.name for one in partly)
+        screen.print(Text(f"(measured on {counts} of {deployment.candidates[0].examples} examples only: {which})", "dim"))
     if columns is NARROW_COLUMNS:
         screen.print(Text(f"(with {WIDE} columns this table has intervals, cold start and memory; the report has all)", "dim"))
     heading(screen, "why the others lost")

@@ -258,3 +258,39 @@ def test_what_a_killed_run_leaves_is_removed_by_the_next(deployed, project, cli,
     assert ended.status == 0
     assert not list(project.glob(".*.tmp"))
     load(project / "a.edge")
+
+
+def test_figures_from_a_part_of_the_examples_are_marked(capsys):
+    from edgekit.cli.tables import show_deployment
+    from edgekit.deployment import CandidateResult, Deployment
+    from edgekit_runtime.measurement import Measurement
+
+    def one(name, status, examples):
+        return CandidateResult(
+            name=name, status=status, reason="because", measurement=Measurement(), kind="int8", examples=examples
+        )
+
+    def shown(*examples):
+        candidates = [one("float32", "chosen", 10_000), *(one(f"c{index}", "rejected", n) for index, n in enumerate(examples))]
+        show_deployment(
+            Deployment(
+                bundle="x.edge",
+                name="x",
+                target="host",
+                measured="real",
+                verdict="float32",
+                reason="because",
+                certified=True,
+                max_drop=0.01,
+                optimize="latency",
+                baseline=Measurement(),
+                candidates=candidates,
+                claims_not_made=[],
+                environment={},
+                created="",
+            )
+        )
+        return capsys.readouterr().out
+
+    assert "measured on 500 of 10000 examples only: c1" in " ".join(shown(10_000, 500).split())
+    assert "examples only" not in shown(10_000, 10_000)
