@@ -32,9 +32,26 @@ def recipe(calibration):
 
 def test_a_recipes_feeds_and_how_many():
     feeds = [{"x": np.ones(1)}] * 3
-    assert feeds_of(recipe(lambda: feeds)) == (feeds, 3)
+    data, total = feeds_of(recipe(lambda: feeds))
+    assert (list(data), total) == (feeds, 3)
     data, total = feeds_of(recipe(lambda: iter(feeds)))
     assert (list(data), total) == (feeds, None)
+
+
+def test_feeds_can_be_gone_through_again_without_calling_more_than_needed(tmp_path):
+    calls = []
+
+    def calibration():
+        calls.append(None)
+        return iter([{"x": np.array([len(calls)])}])
+
+    data, _ = feeds_of(recipe(calibration))
+    assert len(calls) == 1
+    assert [feed["x"].item() for feed in data] == [1]
+    assert [feed["x"].item() for feed in data] == [2]
+    np.savez(tmp_path / "a.npz", x=np.arange(2))
+    data = feeds_from(tmp_path / "a.npz")
+    assert [feed["x"].item() for feed in data] == [feed["x"].item() for feed in data] == [0, 1]
 
 
 @pytest.mark.parametrize(

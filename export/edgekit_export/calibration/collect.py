@@ -1,152 +1,130 @@
 """Collecting statistics: one pass over the data, one histogram a tensor, memory that does not grow with the data."""
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
+from time import monotonic
 
-import numpy as np
-import onnx_ir as ir
-
-from edgekit_export.calibration.histogram import Histogram
+from edgekit_export.calibration.checked_feeds import Feed, checked
+from edgekit_export.calibration.probes import Probes
+from edgekit_export.calibration.saved_state import SavedState, fingerprint, next_digest
+from edgekit_export.calibration.stand_ins import stand_ins
+from edgekit_export.calibration.statistics import Statistics
+from edgekit_export.calibration.tally import Tally
 from edgekit_export.graph import Graph
-from edgekit_export.user_code import last_user_line
-from edgekit_runtime.errors import CalibrationError, EdgekitError
-from edgekit_runtime.manifest import InputRange
-from edgekit_runtime.session import SessionConfig, open_session
-from edgekit_runtime.tensors import FeedCheck
+from edgekit_runtime.errors import CalibrationError, InputError
 
-__all__ = ["Statistics", "calibrate"]
+__all__ = ["calibrate"]
 
-FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE)
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """What calibration saw.
-
-    Attributes:
-        histograms: One for each float tensor of the graph, inputs included.
-        inputs: Range of each input's values, whatever its dtype.
-        examples: How many feeds there were.
-    """
-
-    histograms: dict[str, Histogram]
-    inputs: dict[str, InputRange]
-    examples: int
+SAVE_INTERVAL_S = 20.0
 
 
 def calibrate(
-    graph: Graph, data: Iterable[Mapping[str, np.ndarray]], on_example: Callable[[int], None] | None = None
+    graph: Graph,
+    data: Iterable[Feed],
+    on_example: Callable[[int], None] | None = None,
+    *,
+    state: Path | None = None,
+    on_note: Callable[[str], None] | None = None,
+    save_interval_s: float = SAVE_INTERVAL_S,
+    threads: int | None = None,
 ) -> Statistics:
-    """Runs the graph on calibration data and keeps a histogram of every float tensor.
+    """Runs the graph on calibration data, once, and keeps what all methods need of every float tensor.
+
+    With a `state` file, work that was killed is taken up where it was last saved, and ends with exactly the statistics of an
+    uninterrupted run; finished work is not repeated. The file belongs to a graph, these settings and the data: on
+    resuming, the feeds that were already seen are hashed again, which is far cheaper than running them. What belongs to
+    another graph or other data, or is damaged, is not used, and `on_note` is told why.
 
     Args:
         graph: A prepared float graph.
-        data: Feeds, taken one at a time.
+        data: Feeds, taken one at a time. Where `state` exists, it has to be something that can be iterated more than once
+            (a list, an object with ``__iter__``), in case the data changed and all of it is needed after all.
         on_example: Told how many examples are done.
+        state: A file (``.npz``) to save to and to resume from.
+        on_note: Told, in a sentence, when a state file could not be used. Without it, that is a warning.
+        save_interval_s: Seconds between two savings; 0 saves after every example.
+        threads: As in `SessionConfig`.
 
     Raises:
-        CalibrationError: The data is empty, holds NaN or infinity, or does not fit the graph's inputs.
+        CalibrationError: The data is empty, holds NaN or infinity, or does not fit the graph's inputs; or it changed since the
+            state was saved, and cannot be iterated again.
+        OutputError: The state file could not be written.
     """
-    names = float_tensors(graph)
-    check = FeedCheck(graph.inputs)
-    histograms = {name: Histogram() for name in names}
-    inputs: dict[str, tuple[float, float]] = {}
-    examples = 0
+    sources = stand_ins(graph)
+    names = list(dict.fromkeys(sources.values()))
+    on_example = on_example or _nothing
+    tally, feeds, digest, key = Tally(names), checked(data, graph.inputs), "", ""
+    if state is not None:
+        key = fingerprint(graph, names)
+        saved = _usable(state, key, on_note or _warn)
+        rest = _behind(saved, state, data, checked(data, graph.inputs), on_example, on_note or _warn) if saved else None
+        if saved and rest:
+            tally, feeds, digest = saved.tally, rest, saved.digest
+    saved_at, unsaved = monotonic(), False
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-        path = Path(folder) / "observed.onnx"
-        _observed(graph, names).save(path)
-        # Nothing is fused: every tensor is an output. Basic optimization still folds shapes.
-        session = open_session(path, config=SessionConfig(graph_optimization="basic")).session
-        given = {spec.name for spec in check.specs}
-        wanted = [name for name in names if name not in given]
-        for feed in _guarded(data):
-            _check_feed(feed, check, examples)
-            try:
-                outputs = session.run(wanted, dict(feed))
-            except Exception as error:  # onnxruntime raises a dozen unrelated types
-                reason = " ".join(str(error).split())[:200]
-                raise CalibrationError(f"calibrate on example {examples}: onnxruntime could not run it: {reason}") from error
-            for name, value in zip(wanted, outputs, strict=True):
-                _add(histograms[name], name, value, examples)
-            for name, array in feed.items():
-                if name in histograms:
-                    histograms[name].add(array)
-                if array.size and array.dtype.kind in "fiub":
-                    low, high = float(array.min()), float(array.max())
-                    old = inputs.get(name, (low, high))
-                    inputs[name] = (min(low, old[0]), max(high, old[1]))
-            examples += 1
-            if on_example:
-                on_example(examples)
-    if examples == 0:
+        probes = None
+        for feed in feeds:
+            probes = probes or Probes(graph, names, Path(folder), threads)
+            tally.add(feed, probes.read(feed, tally.examples))
+            on_example(tally.examples)
+            if state is not None:
+                digest, unsaved = next_digest(digest, feed), True
+                if monotonic() - saved_at >= save_interval_s:
+                    SavedState(key, digest, tally).write(state)
+                    saved_at, unsaved = monotonic(), False
+    if tally.examples == 0:
         raise CalibrationError("calibrate: the recipe's calibration() gave no example; give at least a few dozen real inputs")
-    return Statistics(histograms, {name: InputRange(*bounds) for name, bounds in inputs.items()}, examples)
+    if state is not None and unsaved:
+        SavedState(key, digest, tally).write(state)
+    found = tally.histograms()
+    return Statistics({name: found[source] for name, source in sources.items()}, tally.inputs, tally.examples)
 
 
-def float_tensors(graph: Graph) -> list[str]:
-    """Names of all float tensors between inputs and outputs, both included, in order; weights are not among them."""
-    values = [*graph.model.graph.inputs, *(value for node in graph.model.graph for value in node.outputs)]
-    initializers = graph.model.graph.initializers
-    return [
-        str(value.name)
-        for value in values
-        if value.name and value.name not in initializers and isinstance(value.type, ir.TensorType) and value.dtype in FLOATS
-    ]
-
-
-def _observed(graph: Graph, names: Sequence[str]) -> Graph:
-    """The graph with every tensor of `names` among its outputs."""
-
-    def edit(model: ir.Model) -> str:
-        values = {value.name: value for node in model.graph for value in node.outputs}
-        present = {value.name for value in model.graph.outputs} | {value.name for value in model.graph.inputs}
-        for name in names:
-            if name not in present:
-                model.graph.outputs.append(values[name])
-        return f"{len(names)} tensors observed"
-
-    return graph.changed("observe", edit)
-
-
-def _guarded(data: Iterable[Mapping[str, np.ndarray]]) -> Iterable[Mapping[str, np.ndarray]]:
-    """The data, with what the user's code raises told as calibration's failure."""
-    index = 0
+def _usable(state: Path, key: str, on_note: Callable[[str], None]) -> SavedState | None:
+    """The saved state, where there is one of this graph and these settings."""
+    if not state.exists():
+        return None
     try:
-        for feed in data:
-            yield feed
-            index += 1
-    except (EdgekitError, MemoryError):
-        raise
-    except Exception as error:  # the user's code may raise anything
-        raise CalibrationError(
-            f"calibrate on example {index}: the recipe's calibration() raised {type(error).__name__}: {error}"
-            f"{last_user_line(error)}"
-        ) from error
+        saved = SavedState.read(state)
+    except (InputError, CalibrationError) as error:
+        on_note(f"calibration starts over: {error}")
+        return None
+    if saved.key != key:
+        on_note(f"calibration starts over: {state} is of another graph, other settings or another onnxruntime")
+        return None
+    return saved
 
 
-def _check_feed(feed: object, check: FeedCheck, index: int) -> None:
-    if not isinstance(feed, Mapping):
+def _behind(
+    saved: SavedState,
+    state: Path,
+    data: Iterable[Feed],
+    feeds: Iterator[Feed],
+    on_example: Callable[[int], None],
+    on_note: Callable[[str], None],
+) -> Iterator[Feed] | None:
+    """The feeds behind those that the state has seen; nothing where the state has seen other ones."""
+    digest, count = "", 0
+    for feed in islice(feeds, saved.tally.examples):
+        digest, count = next_digest(digest, feed), count + 1
+        on_example(count)
+    if digest == saved.digest:
+        return feeds
+    if iter(data) is data:
         raise CalibrationError(
-            f"calibrate on example {index}: calibration() gave {type(feed).__name__}, expected a dict of input name to array"
+            f"calibrate: the data is not what {state} was made from, and it can be read only once; delete that file, or give data "
+            "that can be iterated again (a list, or an object with __iter__)"
         )
-    try:
-        check.check(feed)
-    except EdgekitError as error:
-        problem = str(error).removeprefix("model call").lstrip(":, ")
-        raise CalibrationError(f"calibrate on example {index}: {problem}") from error
-    for name, array in feed.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise CalibrationError(f"calibrate on example {index}: input {name!r} holds NaN or infinity; clean the data")
+    on_note(f"calibration starts over: the data is not what {state} was made from")
+    return None
 
 
-def _add(histogram: Histogram, name: str, value: np.ndarray, index: int) -> None:
-    finite = np.isfinite(value)
-    if finite.all():
-        histogram.add(value)
-        return
-    if np.isnan(value).any():
-        raise CalibrationError(f"calibrate on example {index}: tensor {name!r} holds NaN; the float model is broken on it")
-    # Masks of minus infinity are part of many attentions; they say nothing of the range of the rest.
-    histogram.add(value[finite])
+def _nothing(examples: int) -> None:
+    """Nobody wants to know."""
+
+
+def _warn(note: str) -> None:
+    warnings.warn(note, RuntimeWarning, stacklevel=3)
