@@ -8,6 +8,12 @@ from edgekit_export.schemes import Placement
 
 __all__ = ["CONVOLUTIONS", "PRODUCTS", "is_depthwise", "nodes_in", "place"]
 
+# What may stand between two convolutions without leaving integers.
+CHAIN = frozenset(
+    {"Relu", "Clip", "LeakyRelu", "HardSwish", "HardSigmoid", "Sigmoid", "Add", "Mul", "Concat", "Split", "Slice", "Pad", "Resize"}
+    | {"MaxPool", "AveragePool", "GlobalAveragePool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze"}
+)
+
 CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 PRODUCTS = frozenset({"Gemm", "MatMul"})
 CLAMPS = frozenset({"Relu", "Clip"})
@@ -30,11 +36,14 @@ def place(graph: Graph, placement: Placement, ranges: Ranges) -> list[str]:
         if not exploded.intersection(str(value.name) for value in (*node.inputs, *node.outputs) if value is not None)
         and all(_known(value, ranges) for value in (*node.inputs[:2], *node.outputs))
     ]
-    return [str(node.name) for node in (*chosen, *_clamps_after(chosen))]
+    clamps = [node for node in _clamps_after(chosen) if node not in chosen]
+    return [str(node.name) for node in (*chosen, *clamps)]
 
 
 def nodes_in(graph: Graph, placement: Placement) -> list[ir.Node]:
     """The nodes that a placement names, before ranges are looked at."""
+    if placement == "convnet":
+        return _between_convolutions(graph)
     operators = CONVOLUTIONS if placement == "conv" else CONVOLUTIONS | PRODUCTS
     nodes = [node for node in graph.model.graph if node.op_type in operators and node.domain == ""]
     if placement == "weighted":
@@ -51,6 +60,30 @@ def is_depthwise(node: ir.Node) -> bool:
     weight = node.inputs[1] if len(node.inputs) > 1 else None
     groups = node.attributes.get_int("group", 1)
     return groups > 1 and weight is not None and weight.shape is not None and weight.shape[1] == 1
+
+
+def _between_convolutions(graph: Graph) -> list[ir.Node]:
+    """Convolutions, what lies on the way from one to the next, and products with a constant weight at the end of such ways.
+
+    A node that reads anything else which is computed in float would need that quantized for its sake, and stays float.
+    """
+    reached: list[ir.Node] = []
+    inside: set[ir.Node] = set()
+    for node in graph.model.graph:
+        computed = [producer for value in node.inputs if value is not None and (producer := value.producer()) is not None]
+        fed = bool(computed) and all(producer in inside for producer in computed)
+        product = (
+            node.op_type in PRODUCTS and len(node.inputs) > 1 and node.inputs[1] is not None and node.inputs[1].is_initializer()
+        )
+        if node.domain == "" and (node.op_type in CONVOLUTIONS or (fed and (node.op_type in CHAIN or product))):
+            reached.append(node)
+            inside.add(node)
+    # From the end: a chain that leads to no further weight only moves the border between integers and float.
+    useful: set[ir.Node] = set()
+    for node in reversed(reached):
+        if node.op_type in CONVOLUTIONS | PRODUCTS or any(use.node in useful for value in node.outputs for use in value.uses()):
+            useful.add(node)
+    return [node for node in reached if node in useful]
 
 
 def _clamps_after(nodes: list[ir.Node]) -> list[ir.Node]:

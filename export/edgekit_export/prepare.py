@@ -9,6 +9,7 @@ import numpy as np
 from edgekit_export.graph import Graph, Step
 from edgekit_export.passes import (
     fold_batchnorm,
+    fold_batchnorm_forward,
     fold_constants,
     infer_shapes,
     name_nodes,
@@ -16,6 +17,7 @@ from edgekit_export.passes import (
     strip_metadata,
     upgrade_opset,
 )
+from edgekit_export.rewrites import canonical_activations, pooled_means
 from edgekit_runtime.accuracy import difference
 from edgekit_runtime.errors import GraphError, SessionError
 from edgekit_runtime.model import load
@@ -29,6 +31,9 @@ STEPS: tuple[Step, ...] = (
     fold_constants,
     fold_batchnorm,
     infer_shapes,
+    fold_batchnorm_forward,
+    canonical_activations,
+    pooled_means,
     name_nodes,
     strip_metadata,
 )
