@@ -7,6 +7,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from edgekit_export.graph import Graph
+from edgekit_export.passes import separate_residuals
 
 __all__ = ["optimize_float"]
 
@@ -21,7 +22,7 @@ def optimize_float(graph: Graph) -> Graph:
         return graph.noted("optimize float", "left to the device: over 2 GB")
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         given, optimized = Path(folder) / "given.onnx", Path(folder) / "optimized.onnx"
-        graph.save(given)
+        separate_residuals(graph).save(given)
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         options.optimized_model_filepath = str(optimized)
