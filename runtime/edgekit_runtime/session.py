@@ -10,7 +10,7 @@ import onnxruntime as ort
 from edgekit_runtime.errors import ProviderError, SessionError
 from edgekit_runtime.machine import available_cores
 
-__all__ = ["CPU", "OpenSession", "Provider", "SessionConfig", "open_session", "short_reason"]
+__all__ = ["CPU", "KEEP_FLOAT_WEIGHTS", "OpenSession", "Provider", "SessionConfig", "open_session", "short_reason"]
 
 CPU = "CPUExecutionProvider"
 
@@ -71,6 +71,11 @@ class OpenSession(msgspec.Struct, frozen=True):
     config: SessionConfig = SessionConfig()
 
 
+# From level "basic" on, onnxruntime rounds the weights of float convolutions and products that stand between integers, to 8 bits
+# per tensor, without a word: what quantization left in float on purpose would be worse than what it quantized.
+KEEP_FLOAT_WEIGHTS = {"optimization.disable_specified_optimizers": "WeightBiasQuantization"}
+
+
 def session_options(config: SessionConfig) -> ort.SessionOptions:
     """Onnxruntime's options for `config`, with threads resolved for this machine."""
     options = ort.SessionOptions()
@@ -79,7 +84,7 @@ def session_options(config: SessionConfig) -> ort.SessionOptions:
     options.inter_op_num_threads = 1
     # Fatal only: what onnxruntime calls an error reaches the caller as an exception, once.
     options.log_severity_level = 4
-    for key, value in config.entries.items():
+    for key, value in {**KEEP_FLOAT_WEIGHTS, **config.entries}.items():
         options.add_session_config_entry(key, value)
     return options
 
