@@ -1,19 +1,28 @@
 """Building candidates: a model file for each, or the reason why there is none."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.candidates import Candidate
 from edgekit.progress import Progress
-from edgekit_runtime.errors import EdgekitError, OutputError, QuantizationError
+from edgekit.recipe import Arrays
+from edgekit_runtime.errors import EdgekitError, OutputError
 from edgekit_runtime.session import Provider, SessionConfig
 
 if TYPE_CHECKING:
-    from edgekit_export import Graph, Quantized, Scheme, Statistics
+    from onnx_ir import Node
 
-__all__ = ["Built", "build_candidates", "build_float", "quantize_graph"]
+    from edgekit_export import Graph, Quantized, Scheme, StaticInt8, Statistics
+
+__all__ = ["Built", "build_candidates", "build_float", "quantize_graph", "suits"]
+
+# Share of the weights that products have in a graph that is mostly products.
+MOSTLY = 0.5
+# Share of the weights that each part of a mixture has for itself.
+OF_ITS_OWN = 0.05
 
 
 @dataclass(frozen=True)
@@ -51,9 +60,22 @@ def build_float(graph: "Graph", provider: Provider, folder: Path) -> Built:
 
 
 def build_candidates(
-    graph: "Graph", candidates: Sequence[Candidate], statistics: "Statistics | None", folder: Path, progress: Progress
+    graph: "Graph",
+    candidates: Sequence[Candidate],
+    statistics: "Statistics | None",
+    folder: Path,
+    progress: Progress,
+    sample: Sequence[Arrays] = (),
 ) -> list[Built]:
     """Quantizes the graph in every candidate's way; placements that come to the same nodes are built once.
+
+    Args:
+        graph: The prepared graph.
+        candidates: What to build.
+        statistics: What calibration saw; without it no static candidate can be built.
+        folder: Where the files go.
+        progress: Told how many are done.
+        sample: A few calibration feeds, for corrections.
 
     A candidate that cannot be built has its reason in `Built.failure`.
     """
@@ -61,7 +83,7 @@ def build_candidates(
     built: list[Built] = []
     seen: set[tuple[object, ...]] = set()
     for index, candidate in enumerate(candidates):
-        made = _build(graph, candidate, statistics, folder, seen)
+        made = _build(graph, candidate, statistics, folder, seen, sample)
         if made is not None:
             built.append(made)
         progress.advance(index + 1, len(candidates))
@@ -69,18 +91,23 @@ def build_candidates(
 
 
 def _build(
-    graph: "Graph", candidate: Candidate, statistics: "Statistics | None", folder: Path, seen: set[tuple[object, ...]]
+    graph: "Graph",
+    candidate: Candidate,
+    statistics: "Statistics | None",
+    folder: Path,
+    seen: set[tuple[object, ...]],
+    sample: Sequence[Arrays],
 ) -> Built | None:
     """One candidate, with its failure where there is one; nothing where it names no node, or an equal one was built before."""
     path = folder / f"{candidate.name}.onnx"
     try:
-        if _names_no_node(graph, candidate):
+        if not suits(graph, candidate.scheme):
             return None
-        key = _key(graph, candidate, statistics)
+        key = (_key(graph, candidate.scheme, statistics), repr(candidate.provider), repr(candidate.session))
         if key in seen:
             return None
         seen.add(key)
-        quantized = quantize_graph(graph, candidate.scheme, statistics)
+        quantized = quantize_graph(graph, candidate.scheme, statistics, sample, tested=False)
         quantized.graph.save(path)
         return Built(candidate, path, quantized.kind, quantized.notes)
     except (OSError, OutputError):
@@ -92,39 +119,82 @@ def _build(
     return Built(candidate, None, "int8", failure=failure)
 
 
-def quantize_graph(graph: "Graph", scheme: "Scheme", statistics: "Statistics | None") -> "Quantized":
-    """One graph in one scheme.
+def quantize_graph(
+    graph: "Graph",
+    scheme: "Scheme",
+    statistics: "Statistics | None",
+    sample: Sequence[Arrays] = (),
+    *,
+    tested: bool = True,
+) -> "Quantized":
+    """One graph in one scheme, opened by onnxruntime's CPU provider and run once where there is a feed.
+
+    Args:
+        graph: The prepared graph.
+        scheme: Any but float32.
+        statistics: What calibration saw; only static schemes need it.
+        sample: A few calibration feeds, for corrections and the load test.
+        tested: Whether to open and run it; the lab does that with every candidate anyway.
 
     Raises:
         QuantizationError: It cannot be done.
     """
-    from edgekit_export import DynamicInt8, Float32, quantize_dynamic, quantize_static
+    from edgekit_export import quantize_as
 
-    if isinstance(scheme, Float32):
-        raise QuantizationError("float32: nothing to quantize; use export")
-    if isinstance(scheme, DynamicInt8):
-        return quantize_dynamic(graph, scheme)
-    if statistics is None:
-        raise QuantizationError(f"{scheme.name}: a static scheme needs calibration data; give some, or use a dynamic scheme")
-    return quantize_static(graph, scheme, statistics.histograms)
+    return quantize_as(graph, scheme, statistics.histograms if statistics else None, sample, tested=tested)
 
 
-def _names_no_node(graph: "Graph", candidate: Candidate) -> bool:
-    """Whether a placement is of operators that the graph does not have, such as convolutions in a transformer."""
-    from edgekit_export import StaticInt8
+def suits(graph: "Graph", scheme: "Scheme") -> bool:
+    """Whether a graph has what a scheme is for.
+
+    A placement is of no use without its operators, such as convolutions in a transformer. Of a mixture each part has to have
+    a twentieth of the weights to itself, or one of them would do alone. Weights in blocks are for graphs whose weights,
+    embedding tables aside, are mostly those of products.
+    """
+    from edgekit_export.schemes import Mixture, StaticInt8, WeightOnly
+
+    if isinstance(scheme, WeightOnly):
+        sizes = _weight_bytes(graph)
+        return sizes["products"] >= MOSTLY * (sum(sizes.values()) - sizes["tables"]) > 0
+    if isinstance(scheme, Mixture) and isinstance(scheme.parts[0], StaticInt8):
+        placed = {str(node.name) for node in _placed(graph, scheme.parts[0])}
+        sizes, ahead = _weight_bytes(graph), _weight_bytes(graph, placed)
+        behind = sizes["products"] + sizes["recurrent"] - ahead["products"] - ahead["recurrent"]
+        return min(sum(ahead.values()), behind) >= OF_ITS_OWN * sum(sizes.values()) > 0
+    return not isinstance(scheme, StaticInt8) or bool(_placed(graph, scheme))
+
+
+def _weight_bytes(graph: "Graph", nodes: Collection[str] | None = None) -> Counter[str]:
+    """Bytes of float weights by what uses them, of some nodes or all: ``convolutions``, ``products``, ``recurrent``, ``tables``."""
+    from edgekit_export.weights import weights
+
+    groups = {
+        **dict.fromkeys(("Conv", "ConvTranspose", "FusedConv"), "convolutions"),
+        **dict.fromkeys(("MatMul", "Gemm", "FusedMatMul", "FusedGemm"), "products"),
+        **dict.fromkeys(("LSTM", "GRU", "RNN"), "recurrent"),
+    }
+    sizes: Counter[str] = Counter()
+    for weight in weights(graph):
+        if nodes is None or weight.node in nodes:
+            sizes[groups.get(weight.operator, "tables")] += weight.size_bytes
+    return sizes
+
+
+def _placed(graph: "Graph", scheme: "StaticInt8") -> "list[Node]":
     from edgekit_export.placement import nodes_in
 
-    scheme = candidate.scheme
-    return isinstance(scheme, StaticInt8) and scheme.placement != "everything" and not nodes_in(graph, scheme.placement)
+    return list(graph.model.graph) if scheme.placement == "everything" else nodes_in(graph, scheme.placement)
 
 
-def _key(graph: "Graph", candidate: Candidate, statistics: "Statistics | None") -> tuple[object, ...]:
-    """What makes a candidate differ from others: for static ones the nodes, and not the placement's name."""
-    from edgekit_export import StaticInt8, ranges_from
+def _key(graph: "Graph", scheme: "Scheme", statistics: "Statistics | None") -> object:
+    """What makes a scheme differ from others: for static ones the nodes, and not the placement's name."""
+    from edgekit_export import Mixture, StaticInt8, ranges_from
     from edgekit_export.placement import place
 
-    scheme = candidate.scheme
+    if isinstance(scheme, Mixture):
+        return tuple(_key(graph, part, statistics) for part in scheme.parts)
     if not isinstance(scheme, StaticInt8) or statistics is None or scheme.placement == "everything":
-        return (candidate.name, repr(candidate.provider), repr(candidate.session))
+        return scheme
     nodes = place(graph, scheme.placement, ranges_from(statistics.histograms, "minmax"))
-    return (scheme.flavour, scheme.method, tuple(nodes), repr(candidate.provider), repr(candidate.session))
+    # The order of the nodes is the placement's; which they are is what counts.
+    return replace(scheme, placement="everything"), frozenset(nodes)

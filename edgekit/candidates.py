@@ -1,20 +1,26 @@
 """Candidates: the ways of deploying that suit a target."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
+from edgekit.scheme_names import scheme_named
 from edgekit.target import Target
 from edgekit_runtime.errors import TargetError
-from edgekit_runtime.session import Provider, SessionConfig
+from edgekit_runtime.session import KEEP_FLOAT_WEIGHTS, Provider, SessionConfig
 
 if TYPE_CHECKING:
     from edgekit_export import Flavour, Scheme
+    from edgekit_export.schemes import Correction, Placement
 
 __all__ = ["Candidate", "candidates_for", "scheme_named"]
 
 # The other methods clip; which of them helps is the metric's business, and one placement is enough to see it.
 CLIPPED_PLACEMENT = "weighted"
+# What corrections are tried with, of those that the target has: one is for networks of convolutions, one for others.
+CORRECTED_PLACEMENTS: "tuple[Placement, ...]" = ("convnet", "weighted")
+# What the static part of a mixture takes; the first that the target has.
+MIXED_PLACEMENTS: "tuple[Placement, ...]" = ("convnet", "conv")
 
 
 @dataclass(frozen=True)
@@ -31,54 +37,63 @@ class Candidate:
         return self.scheme.name
 
 
-def candidates_for(target: Target, *, calibrated: bool) -> list[Candidate]:
-    """Everything to try besides float32, in order.
+def candidates_for(target: Target, *, calibrated: bool, optimize: Literal["latency", "size"] = "latency") -> list[Candidate]:
+    """Everything to try besides float32, in order; what a graph has no use for is left out when it is built.
 
     Args:
         target: Where it will run.
         calibrated: Whether there is calibration data, without which nothing static can be built.
+        optimize: What is to be gained. For size alone, formats are tried that only store weights in fewer bits.
 
     Raises:
-        TargetError: The target names a flavour, method or placement that there is not.
+        TargetError: The target names a flavour, method, placement, correction or format that there is not.
     """
-    from edgekit_export import METHODS, PLACEMENTS, DynamicInt8, StaticInt8
+    from edgekit_export import METHODS, PLACEMENTS, DynamicInt8, Mixture, StaticInt8
 
-    schemes: list[Scheme] = [DynamicInt8(_flavour(name, target)) for name in target.dynamic]
     _check_names(target, "methods", target.methods, METHODS)
     _check_names(target, "placements", target.placements, PLACEMENTS)
     methods = [method for method in METHODS if method in target.methods]
     placements = [placement for placement in PLACEMENTS if placement in target.placements]
+    dynamic = [DynamicInt8(_flavour(name, target)) for name in target.dynamic]
+    static: list[StaticInt8] = []
     for name in target.static if calibrated else ():
         flavour = _flavour(name, target)
-        schemes += [StaticInt8(flavour, methods[0], placement) for placement in placements]
+        static += [StaticInt8(flavour, methods[0], placement) for placement in placements]
         clipped = CLIPPED_PLACEMENT if CLIPPED_PLACEMENT in placements else placements[0]
-        schemes += [StaticInt8(flavour, method, clipped) for method in methods[1:]]
-    return [Candidate(scheme, target.provider, SessionConfig()) for scheme in schemes]
+        # 16 bits have steps to spare: nothing is won by clipping.
+        static += [StaticInt8(flavour, method, clipped) for method in methods[1:] if not flavour.wide]
+    schemes: list[Scheme] = [*dynamic, *static]
+    if static:
+        # Of the target's best flavour only: what they do to another's accuracy is much the same.
+        schemes += [
+            replace(static[0], placement=placement, corrections=_corrections(names, target))
+            for names in target.corrections
+            for placement in placements
+            if placement in CORRECTED_PLACEMENTS
+        ]
+        convolutions = next((placement for placement in MIXED_PLACEMENTS if placement in placements), None)
+        if convolutions and dynamic:
+            schemes.append(Mixture((replace(static[0], placement=convolutions), dynamic[0])))
+    schemes += _narrow(target, optimize)
+    return [Candidate(scheme, target.provider, _session_for(scheme)) for scheme in schemes]
 
 
-def scheme_named(name: str) -> "Scheme":
-    """The scheme of a candidate's name.
+def _session_for(scheme: "Scheme") -> SessionConfig:
+    """Session options that a scheme needs: also those that edgekit's runtime sets anyway, for bundles that others open."""
+    from edgekit_export.schemes import StaticInt8, parts_of
 
-    Raises:
-        TargetError: No scheme is called so.
-    """
-    from edgekit_export import FLAVOURS, METHODS, PLACEMENTS, DynamicInt8, Float32, StaticInt8
+    static = any(isinstance(part, StaticInt8) for part in parts_of(scheme))
+    return SessionConfig(entries=dict(KEEP_FLOAT_WEIGHTS) if static else {})
 
-    if name == "float32":
-        return Float32()
-    kind, _, rest = name.partition("-")
-    parts = rest.split("-")
-    if kind == "dynamic" and len(parts) == 1 and parts[0] in FLAVOURS:
-        return DynamicInt8(FLAVOURS[parts[0]])
-    if kind == "static" and len(parts) == 3 and parts[0] in FLAVOURS:
-        method = next((method for method in METHODS if method == parts[1]), None)
-        placement = next((placement for placement in PLACEMENTS if placement == parts[2]), None)
-        if method and placement:
-            return StaticInt8(FLAVOURS[parts[0]], method, placement)
-    raise TargetError(
-        f"scheme {name!r}: expected float32, dynamic-FLAVOUR or static-FLAVOUR-METHOD-PLACEMENT with flavours "
-        f"{', '.join(FLAVOURS)}, methods {', '.join(METHODS)} and placements {', '.join(PLACEMENTS)}"
-    )
+
+def _narrow(target: Target, optimize: str) -> "list[Scheme]":
+    """Formats of few bits that compute in float, or nearly so."""
+    weights = [_named(f"weights-{name}", "weights", target) for name in target.weights]
+    half = [_named(name, "half", target) for name in target.half]
+    if optimize == "size":
+        return [*weights, *half]
+    # What is stored only gains no time, and of weights in blocks the first is the target's fastest.
+    return [*weights[:1], *(scheme for scheme in half if not scheme.name.endswith("-stored"))]
 
 
 def _check_names(target: Target, field: str, given: Sequence[str], known: Sequence[str]) -> None:
@@ -86,6 +101,29 @@ def _check_names(target: Target, field: str, given: Sequence[str], known: Sequen
     if unknown or not given:
         found = f"unknown {unknown[0]!r}" if unknown else "none"
         raise TargetError(f"target {target.name}, {field}: {found}; there are {', '.join(known)}")
+
+
+def _corrections(names: str, target: Target) -> "tuple[Correction, ...]":
+    from edgekit_export import CORRECTIONS
+
+    found = tuple(correction for correction in CORRECTIONS if correction in names.split("-"))
+    if "-".join(found) != names:
+        raise TargetError(
+            f"target {target.name}, corrections: unknown {names!r}; there are {', '.join(CORRECTIONS)}, joined by - in this order"
+        )
+    return found
+
+
+def _named(name: str, field: str, target: Target) -> "Scheme":
+    from edgekit_export import BFloat16, Float16, WeightOnly
+
+    try:
+        scheme = scheme_named(name)
+    except TargetError as error:
+        raise TargetError(f"target {target.name}, {field}: {error}") from error
+    if not isinstance(scheme, WeightOnly if field == "weights" else (Float16, BFloat16)):
+        raise TargetError(f"target {target.name}, {field}: {name!r} does not belong there")
+    return scheme
 
 
 def _flavour(name: str, target: Target) -> "Flavour":

@@ -20,6 +20,8 @@ Run: TypeAlias = "Callable[[Arrays], Arrays]"
 """A model on whatever backend is being measured."""
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+# How names of candidates begin that are not a variant's.
+RESERVED = ("float32", "float16", "bfloat16", "dynamic", "static", "weights")
 
 
 def run_once(run: Run, value: Any) -> Any:
@@ -41,6 +43,8 @@ class Recipe:
         evaluation: ``() -> Sequence`` of ``(input, label)`` in a fixed order.
         predict: ``(run, input) -> prediction``; may call ``run`` more than once. Default: ``run(input)``.
         metric: ``(predictions, labels) -> float``, higher is better. It is recomputed on resampled examples.
+        variants: Other modules for the same task, by name: ``{"qat": trained.frozen}``. Each is tried as a candidate as it is, and
+            judged against ``model``.
 
     ``calibration``, ``evaluation`` and ``metric`` may be missing: then only what needs them is skipped, and the report
     says which claims cannot be made.
@@ -58,6 +62,7 @@ class Recipe:
     evaluation: Callable[[], Sequence[tuple[Any, Any]]] | None = None
     predict: Callable[[Run, Any], Any] = run_once
     metric: Callable[[Sequence[Any], Sequence[Any]], float] | None = None
+    variants: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
@@ -78,6 +83,7 @@ class Recipe:
         if not listed or not all(isinstance(output, str) for output in self.outputs):
             raise self._wrong_type("outputs", "a list of output names, like ['logits']")
         self._check_dynamic()
+        self._check_variants()
 
     def _wrong_type(self, name: str, expected: str) -> RecipeError:
         found = getattr(self, name)
@@ -92,3 +98,16 @@ class Recipe:
                 isinstance(axis, int) and isinstance(label, str) and label.isidentifier() for axis, label in axes.items()
             ):
                 raise RecipeError(f"recipe {self.name!r}, dynamic[{name!r}]: got {axes!r}, expected {expected}")
+
+    def _check_variants(self) -> None:
+        expected = 'a dict of name to function, like {"qat": trained.frozen}'
+        if not isinstance(self.variants, Mapping):
+            raise self._wrong_type("variants", expected)
+        for name, module in self.variants.items():
+            if not isinstance(name, str) or not NAME.fullmatch(name) or name.partition("-")[0] in RESERVED:
+                raise RecipeError(
+                    f"recipe {self.name!r}, variants: {name!r} is no name for one; expected lower-case letters, digits and dashes, "
+                    f"and none that begins as a scheme's does ({', '.join(RESERVED)})"
+                )
+            if not callable(module):
+                raise RecipeError(f"recipe {self.name!r}, variants[{name!r}]: got {type(module).__name__}, expected {expected}")

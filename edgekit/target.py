@@ -36,6 +36,9 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         dynamic: Flavours of dynamic int8 worth trying.
         methods: Calibration methods worth trying.
         placements: Placements worth trying.
+        corrections: Corrections worth trying with the first flavour, each as in names of schemes, such as ``equalized-debiased``.
+        weights: Formats of weights in blocks worth trying, such as ``int4-b32``; only the first where latency is to be gained.
+        half: 16-bit floats worth trying, such as ``float16``; those that are ``-stored`` only where size is to be gained.
         fixed_shapes: Whether the provider takes no free axes.
         measured: How it can be measured: ``real`` only where this machine is one.
     """
@@ -48,7 +51,10 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     static: tuple[str, ...] = ()
     dynamic: tuple[str, ...] = ()
     methods: tuple[str, ...] = ("minmax", "percentile", "mse")
-    placements: tuple[str, ...] = ("everything", "linear", "weighted", "conv")
+    placements: tuple[str, ...] = ("everything", "convnet", "linear", "weighted", "conv")
+    corrections: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
+    half: tuple[str, ...] = ()
     fixed_shapes: bool = False
     measured: Measured = "software"
 

@@ -9,6 +9,7 @@ import typer
 
 from edgekit import __version__
 from edgekit.cli.outcome import finish
+from edgekit.cli.scheme_help import QUANTIZE_HELP
 from edgekit.progress import progress_for
 
 __all__ = ["app"]
@@ -57,10 +58,14 @@ def deploy(
     max_drop: Annotated[float, typer.Option(min=0.0, help="What the metric may lose against float, in its own unit.")] = 0.01,
     out: Annotated[Path | None, typer.Option(help="Where the bundle goes (default: NAME.edge).")] = None,
     optimize: Annotated[Literal["latency", "size"], typer.Option(help="What to gain.")] = "latency",
-    require_int8: Annotated[bool, typer.Option("--require-int8", help="Exit with 3 if float32 ships.")] = False,
+    require_int8: Annotated[bool, typer.Option("--require-int8", help="Exit with 3 unless integers ship.")] = False,
     require_certified: Annotated[
         bool, typer.Option("--require-certified", help="Exit with 3 unless the verdict is certified.")
     ] = False,
+    calibration_state: Annotated[
+        Path | None,
+        typer.Option("--calibration-state", help="Keep here what calibration saw, so that a killed one goes on from it."),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -72,11 +77,19 @@ def deploy(
         from edgekit.commands.deploy import deploy as run
 
         with progress_for(quiet) as progress:
-            return run(recipe, target=target, max_drop=max_drop, out=out, optimize=optimize, progress=progress)
+            return run(
+                recipe,
+                target=target,
+                max_drop=max_drop,
+                out=out,
+                optimize=optimize,
+                calibration_state=calibration_state,
+                progress=progress,
+            )
 
     def gates(deployment: Any) -> list[str]:
         missed = []
-        if require_int8 and deployment.verdict == "float32":
+        if require_int8 and deployment.verdict not in ("int8", "int4", "mixed"):
             missed.append(f"--require-int8: {deployment.reason}")
         if require_certified and not deployment.certified:
             missed.append(f"--require-certified: {deployment.reason}")
@@ -104,26 +117,41 @@ def export(
     _finish_plainly(work, json, debug)
 
 
-@app.command()
+@app.command(help=QUANTIZE_HELP)
 def quantize(
     recipe: RecipeArgument,
-    scheme: Annotated[str, typer.Option(help="dynamic-FLAVOUR or static-FLAVOUR-METHOD-PLACEMENT, as deploy names candidates.")],
+    scheme: Annotated[str, typer.Option(metavar="NAME", help="The scheme, as deploy names candidates; see above.")],
     out: Annotated[Path | None, typer.Option(help="The .onnx file to write (default: NAME-SCHEME.onnx).")] = None,
     calibration: Annotated[
         Path | None,
         typer.Option(help="Feeds for static schemes: a folder of .npz files, or one .npz whose first axis counts examples."),
     ] = None,
+    spare: Annotated[
+        list[str] | None, typer.Option(metavar="NODE", help="A node to leave in float all the same; may be given several times.")
+    ] = None,
+    calibration_state: Annotated[
+        Path | None,
+        typer.Option("--calibration-state", help="Keep here what calibration saw, so that a killed one goes on from it."),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Quantize in one scheme; deploy is what measures several and chooses."""
+    """Quantize in one scheme."""
 
     def work() -> Any:
         from edgekit.commands.quantize import quantize as run
 
         with progress_for(quiet) as progress:
-            return run(recipe, scheme=scheme, out=out, calibration=calibration, progress=progress)
+            return run(
+                recipe,
+                scheme=scheme,
+                out=out,
+                calibration=calibration,
+                spare=spare or (),
+                calibration_state=calibration_state,
+                progress=progress,
+            )
 
     _finish_plainly(work, json, debug)
 
@@ -207,16 +235,54 @@ def run_once(
 
 
 @app.command()
-def inspect(model: ModelArgument, json: Json = False, debug: Debug = False) -> None:
+def inspect(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="a NAME.edge bundle, or a model.onnx; with --sensitivity also path/to/recipe.py")
+    ],
+    sensitivity: Annotated[
+        bool, typer.Option("--sensitivity", help="Measure what quantizing each node alone costs, and what sparing it wins.")
+    ] = False,
+    scheme: Annotated[str | None, typer.Option(help="With --sensitivity: the static scheme (default: U8S7, everything).")] = None,
+    calibration: Annotated[Path | None, typer.Option(help="With --sensitivity: feeds, as for quantize.")] = None,
+    examples: Annotated[
+        int | None, typer.Option(min=1, help="With --sensitivity: how many examples (default: what the time budget allows).")
+    ] = None,
+    time_budget: Annotated[
+        float | None, typer.Option("--time-budget", min=0.0, help="With --sensitivity: seconds for measuring (default: 60).")
+    ] = None,
+    layers: Annotated[bool, typer.Option("--layers", help="With --sensitivity: the error of each tensor between, too.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="With --sensitivity: draw the worst into this .svg file.")] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
     """Show operators, inputs, weights by dtype, and the Q/DQ that survive onnxruntime's optimization here."""
     from edgekit.cli.inspection_view import show_inspection
+    from edgekit.cli.sensitivity_view import show_sensitivity
+
+    given: dict[str, Any] = {
+        "scheme": scheme,
+        "calibration": calibration,
+        "examples": examples,
+        "time_budget_s": time_budget,
+        "plot": plot,
+    }
+    asked = {name: value for name, value in given.items() if value is not None}
+    if not sensitivity and (asked or layers):
+        raise typer.BadParameter(f"--{next(iter(asked), 'layers').removesuffix('_s').replace('_', '-')} needs --sensitivity")
 
     def work() -> Any:
+        if sensitivity:
+            from edgekit.commands.sensitivity import sensitivity as measure
+
+            with progress_for(quiet) as progress:
+                return measure(model, layers=layers, progress=progress, **asked)
         from edgekit.commands.inspect import inspect as run
 
         return run(model)
 
-    finish(work, document=lambda result: result.document(), show=show_inspection, as_json=json, debug=debug)
+    show = show_sensitivity if sensitivity else show_inspection
+    finish(work, document=lambda result: result.document(), show=show, as_json=json, debug=debug)
 
 
 @app.command()

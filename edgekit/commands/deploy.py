@@ -25,6 +25,7 @@ from edgekit.recipe import Arrays, Recipe
 from edgekit.recipe_file import load_recipe
 from edgekit.source import Source, source_of
 from edgekit.target import Measured, Target, load_target
+from edgekit.variants import build_variants
 from edgekit.verdict import Optimize, Verdict, decide
 from edgekit_runtime.errors import OutputError, RecipeError, SessionError
 from edgekit_runtime.measurement import Measurement
@@ -36,6 +37,8 @@ __all__ = ["deploy"]
 
 # Examples that travel in the bundle.
 GOLDEN_EXAMPLES = 3
+# Files of candidates that lie beside each other; most are a quarter of the float model, or half.
+CANDIDATE_FILES = 10
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ def deploy(
     max_drop: float = 0.01,
     out: str | Path | None = None,
     optimize: Optimize = "latency",
+    calibration_state: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Deployment:
     """Deploys a recipe's model to a target.
@@ -76,6 +80,8 @@ def deploy(
         max_drop: What the metric may lose against float, in the metric's own unit.
         out: Where the bundle goes; ``NAME.edge`` in the current folder where left out.
         optimize: What to gain: ``latency`` or ``size``.
+        calibration_state: A file that keeps what calibration has seen: one that was killed goes on from there, and one that is
+            repeated on the same model and data runs nothing.
         progress: Told what is going on.
 
     Returns:
@@ -102,9 +108,10 @@ def deploy(
         if FLOAT in lineup.failures:
             raise SessionError(f"deploy {recipe.name}: the float model itself does not run: {lineup.failures[FLOAT]}")
         evaluated = evaluate_float(lineup, evaluation, progress) if evaluation else None
-        statistics = _calibrate(recipe, source, wish, progress)
-        candidates = candidates_for(wish.target, calibrated=statistics is not None)
-        built = build_candidates(source.prepared, candidates, statistics, folder, progress)
+        statistics, sample = _calibrate(recipe, source, wish, Path(calibration_state) if calibration_state else None, progress)
+        candidates = candidates_for(wish.target, calibrated=statistics is not None, optimize=wish.optimize)
+        built = build_candidates(source.prepared, candidates, statistics, folder, progress, sample)
+        built += build_variants(recipe, wish.target.provider, folder, progress, fixed_shapes=wish.target.fixed_shapes)
         progress.stage("load each candidate in a process of its own")
         load_all(lineup, built, source.example, lab, progress)
         if wish.timed:
@@ -136,7 +143,7 @@ def _wish(target: str, max_drop: float, optimize: Optimize, out: Path) -> Wish:
 def _check_room(folder: Path, source: Source) -> None:
     """Refuses to begin where the disk cannot hold a file for each candidate."""
     values = source.prepared.model.graph.initializers.values()
-    needed = 10 * sum(value.const_value.nbytes for value in values if value.const_value is not None)
+    needed = CANDIDATE_FILES * sum(value.const_value.nbytes for value in values if value.const_value is not None)
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise OutputError(
@@ -145,15 +152,22 @@ def _check_room(folder: Path, source: Source) -> None:
         )
 
 
-def _calibrate(recipe: Recipe, source: Source, wish: Wish, progress: Progress) -> "Statistics | None":
-    """Ranges of all tensors; nothing where the recipe has no data or the target wants nothing static."""
+def _calibrate(
+    recipe: Recipe, source: Source, wish: Wish, state: Path | None, progress: Progress
+) -> "tuple[Statistics | None, list[Arrays]]":
+    """Ranges of all tensors and the first feeds; nothing where the recipe has no data or the target wants nothing static."""
     from edgekit_export import calibrate
+    from edgekit_export.sample import Sample
 
     if recipe.calibration is None or not wish.target.static:
-        return None
+        return None, []
     progress.stage("calibrate")
     data, total = feeds_of(recipe)
-    return calibrate(source.prepared, data, lambda done: progress.advance(done, total))
+    sample = Sample(data)
+    statistics = calibrate(
+        source.prepared, sample, lambda done: progress.advance(done, total), state=state, on_note=source.notes.append
+    )
+    return statistics, sample.feeds
 
 
 def _feeds(source: Source) -> list[Arrays]:

@@ -20,6 +20,7 @@ WEIGHTED = {
     "GRU": (1, 2),
     "RNN": (1, 2),
     "FusedConv": (1,),
+    "Attention": (1,),
     "Gather": (0,),
 }
 # An embedding table; other stored data that is gathered from is too small to matter.
@@ -53,11 +54,16 @@ def weights(graph: Graph) -> list[Weight]:
         for index in WEIGHTED.get(node.op_type, ()):
             value = node.inputs[index] if index < len(node.inputs) else None
             tensor = value.const_value if value is not None and value.is_initializer() else None
-            if value is None or tensor is None or (node.op_type == "Gather" and tensor.nbytes < SMALLEST_TABLE_BYTES):
+            if value is None or tensor is None or (node.op_type == "Gather" and not _is_table(tensor)):
                 continue
             if tensor.dtype in FLOATS:
                 found.append(Weight(str(node.name), node.op_type, str(value.name), str(tensor.dtype.numpy()), tensor.nbytes))
     return found
+
+
+def _is_table(tensor: ir.TensorProtocol) -> bool:
+    """Whether what a Gather reads is an embedding table; a single number a row is the scale of an integer one."""
+    return tensor.nbytes >= SMALLEST_TABLE_BYTES and tensor.size > (tensor.shape.numpy()[0] if len(tensor.shape) else 1)
 
 
 def float_weights(before: Graph, after: Graph) -> list[Weight]:

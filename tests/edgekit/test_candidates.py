@@ -1,6 +1,6 @@
 import pytest
 
-from edgekit.candidates import candidates_for, scheme_named
+from edgekit.candidates import candidates_for
 from edgekit.target import Target
 from edgekit_runtime.errors import TargetError
 
@@ -14,11 +14,13 @@ def test_clipping_methods_are_tried_with_one_placement():
     assert names == [
         "dynamic-u8u8",
         "static-u8s8-minmax-everything",
+        "static-u8s8-minmax-convnet",
         "static-u8s8-minmax-linear",
         "static-u8s8-minmax-weighted",
         "static-u8s8-minmax-conv",
         "static-u8s8-percentile-weighted",
         "static-u8s8-mse-weighted",
+        "static-u8s8-minmax-convnet+dynamic-u8u8",
     ]
 
 
@@ -30,6 +32,13 @@ def test_clipping_methods_are_tried_with_one_placement():
         ({"static": ("u8s8",), "methods": ("minmx",)}, "methods: unknown 'minmx'; there are minmax"),
         ({"static": ("u8s8",), "methods": ()}, "methods: none; there are minmax"),
         ({"static": ("u8s8",), "placements": ("all",)}, "placements: unknown 'all'; there are everything"),
+        (
+            {"static": ("u8s8",), "corrections": ("debiased-equalized",)},
+            "corrections: unknown 'debiased-equalized'; there are equal",
+        ),
+        ({"weights": ("int5-b32",)}, "weights: scheme 'weights-int5-b32': there is none"),
+        ({"half": ("float8",)}, "half: scheme 'float8': there is none"),
+        ({"half": ("dynamic-u8u8",)}, "half: 'dynamic-u8u8' does not belong there"),
     ],
 )
 def test_what_a_target_names_must_be_there(fields, told):
@@ -37,11 +46,32 @@ def test_what_a_target_names_must_be_there(fields, told):
         candidates_for(target(**fields), calibrated=True)
 
 
-@pytest.mark.parametrize(
-    "name", ["int8", "dynamic", "dynamic-u8", "static-u8s8", "static-u8s8-minmax-all", "static-u8s8-x-conv", ""]
-)
-def test_an_unknown_scheme_says_how_schemes_are_called(name):
-    with pytest.raises(
-        TargetError, match="expected float32, dynamic-FLAVOUR or static-FLAVOUR-METHOD-PLACEMENT with flavours u8s8"
-    ):
-        scheme_named(name)
+def test_corrections_and_mixtures_are_tried_with_the_first_flavour():
+    given = target(static=("u8u8", "u8s7"), dynamic=("u8u8", "u8s7"), methods=("minmax",), corrections=("equalized-debiased",))
+    names = [one.name for one in candidates_for(given, calibrated=True)]
+    assert names[-3:] == [
+        "static-u8u8-minmax-convnet-equalized-debiased",
+        "static-u8u8-minmax-weighted-equalized-debiased",
+        "static-u8u8-minmax-convnet+dynamic-u8u8",
+    ]
+    only = target(static=("u8u8",), methods=("minmax",), placements=("weighted",), corrections=("debiased",))
+    assert [one.name for one in candidates_for(only, calibrated=True)] == [
+        "static-u8u8-minmax-weighted",
+        "static-u8u8-minmax-weighted-debiased",
+    ]
+    assert candidates_for(only, calibrated=False) == []
+
+
+def test_nothing_is_clipped_to_fit_16_bits():
+    names = [one.name for one in candidates_for(target(static=("u16s8",)), calibrated=True)]
+    assert names
+    assert all(name.startswith("static-u16s8-minmax-") for name in names)
+
+
+def test_what_only_saves_space_is_tried_for_size():
+    given = target(weights=("int4-b32", "int8-b128"), half=("float16", "float16-stored"))
+    for_time, for_size = (
+        [one.name for one in candidates_for(given, calibrated=False, optimize=optimize)] for optimize in ("latency", "size")
+    )
+    assert for_time == ["weights-int4-b32", "float16"]
+    assert for_size == ["weights-int4-b32", "weights-int8-b128", "float16", "float16-stored"]

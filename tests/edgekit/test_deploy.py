@@ -184,7 +184,7 @@ def test_a_corrupt_model_file(project, cli):
 def test_a_disk_that_fills_up_leaves_nothing(project, cli, monkeypatch):
     import edgekit_export
 
-    def full(*_):
+    def full(*_, **__):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(edgekit_export, "pack", full)
@@ -274,10 +274,10 @@ def test_a_candidate_that_is_not_built_or_whose_predictions_have_no_metric_fails
 
     real = edgekit.building.quantize_graph
 
-    def quantize(graph, scheme, statistics):
+    def quantize(graph, scheme, statistics, *further, **named):
         if scheme.name == "dynamic-u8u8":
             raise AttributeError("'NoneType' object has no attribute 'dims'")
-        return real(graph, scheme, statistics)
+        return real(graph, scheme, statistics, *further, **named)
 
     monkeypatch.setattr(edgekit.building, "quantize_graph", quantize)
     recipe = edgekit.recipe_file.load_recipe(project / "recipe.py")
@@ -300,7 +300,7 @@ def test_a_candidate_that_is_not_built_or_whose_predictions_have_no_metric_fails
 def test_a_full_disk_while_building_is_no_candidates_fault(project, monkeypatch):
     import edgekit.building
 
-    def full(*_):
+    def full(*_, **__):
         raise OutputError("write a.onnx: No space left on device")
 
     monkeypatch.setattr(edgekit.building, "quantize_graph", full)
