@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from edgekit.commands.inspect import inspect
     from edgekit.commands.quantize import quantize
     from edgekit.commands.run import run
+    from edgekit.commands.sensitivity import sensitivity
+    from edgekit.training import distil, prune, qat
     from edgekit_runtime import load
 
 __all__ = [
@@ -22,23 +24,30 @@ __all__ = [
     "bench",
     "compare",
     "deploy",
+    "distil",
     "doctor",
     "export",
     "inspect",
     "load",
+    "prune",
+    "qat",
     "quantize",
     "run",
+    "sensitivity",
 ]
 
 __version__ = "0.1.0"
 
-COMMANDS = ("bench", "compare", "deploy", "doctor", "export", "inspect", "quantize", "run")
+COMMANDS = ("bench", "compare", "deploy", "doctor", "export", "inspect", "quantize", "run", "sensitivity")
+TRAINING = ("distil", "prune", "qat")
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a command when it is first used: most of them need onnxruntime, and some torch."""
+    """Imports a function when it is first used: most of them need onnxruntime, and some torch."""
     if name in COMMANDS:
         return getattr(import_module(f"edgekit.commands.{name}"), name)
+    if name in TRAINING:
+        return getattr(import_module("edgekit.training"), name)
     if name == "load":
         return import_module("edgekit_runtime").load
     raise AttributeError(f"module 'edgekit' has no attribute {name!r}; it has {', '.join(__all__)}")

@@ -12,7 +12,8 @@ from edgekit_export.torch_module import TorchModel
 from edgekit_export.user_code import last_user_line
 from edgekit_runtime.accuracy import difference
 from edgekit_runtime.errors import ParityError, SessionError, TraceError
-from edgekit_runtime.model import load
+from edgekit_runtime.model import Model
+from edgekit_runtime.session import SessionConfig, open_session
 
 __all__ = ["SEEDS", "Parity", "check_parity", "size_refused", "tolerance"]
 
@@ -22,6 +23,11 @@ SEEDS = (1, 2)
 RELATIVE_TOLERANCE = 1e-4
 # In float16 each rounding alone is a thousandth of a value, and torch and onnxruntime round after different operations.
 ROUNDINGS = 8
+# Integers may fall out one higher or lower where a float sum lies on the edge between two (a few in a million do), and layers
+# behind may round that up again: on 25 layers outputs were seen three steps of 8 bits apart, and wrong graphs dozens.
+ROUNDED_OTHERWISE = 8
+# Where onnxruntime's default integer kernels would saturate, on x86 without VNNI, its exact ones compute what was trained.
+EXACT = {"session.x64quantprecision": "1"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,9 @@ def check_parity(path: Path, model: TorchModel, example: Mapping[str, np.ndarray
         ParityError: They differ; says where and by how much.
         TraceError: The module itself fails at other sizes of an axis declared dynamic.
     """
-    session = load(path)
+    # Of a fake-quantized module: each output's step.
+    steps = dict(zip(model.outputs, getattr(model.module, "quantized_output_steps", ()), strict=False))
+    session = Model(open_session(path, config=SessionConfig(entries=EXACT if steps else {})), path)
     tried: dict[str, list[int]] = {}
     failures: dict[str, BaseException] = {}
     results, references = [], []
@@ -72,7 +80,7 @@ def check_parity(path: Path, model: TorchModel, example: Mapping[str, np.ndarray
             failures[comparison.axis] = error
             continue
         result = _run(session, comparison, model)
-        _compare(result, reference, comparison, model)
+        _compare(result, reference, comparison, model, steps)
         results.append(result)
         references.append(reference)
         if comparison.axis is not None:
@@ -126,7 +134,13 @@ def _run(session: Callable[..., dict[str, np.ndarray]], comparison: Comparison, 
         ) from error
 
 
-def _compare(result: Mapping[str, Any], reference: Mapping[str, np.ndarray], comparison: Comparison, model: TorchModel) -> None:
+def _compare(
+    result: Mapping[str, Any],
+    reference: Mapping[str, np.ndarray],
+    comparison: Comparison,
+    model: TorchModel,
+    steps: Mapping[str, float],
+) -> None:
     name = type(model.module).__name__
     for output, expected in reference.items():
         got = result[output]
@@ -136,7 +150,7 @@ def _compare(result: Mapping[str, Any], reference: Mapping[str, np.ndarray], com
                 f"{expected.dtype}{list(expected.shape)} in the module; a size was frozen while tracing"
             )
         largest = difference([{output: got}], [{output: expected}]).max_abs_diff
-        allowed = tolerance(expected)
+        allowed = max(tolerance(expected), ROUNDED_OTHERWISE * steps.get(output, 0.0))
         if not largest <= allowed:
             raise ParityError(
                 f"parity of {name} at {comparison.label}: output {output!r} differs by {largest:.3g}, allowed {allowed:.3g}; the "

@@ -62,8 +62,13 @@ def trace(
         TraceError: No route works; says which line of the module is in the way and what to change.
         ParityError: A route works, and its graph computes something else.
     """
+    from edgekit_export.training.fake_quantized import FakeQuantized  # it traces itself
+    from edgekit_export.training.own_weights import own_weights
+
     dynamic = dynamic or {}
     example = check_example(example, dynamic)
+    if isinstance(module, FakeQuantized):  # what is deployed has its integers fixed
+        module = module.frozen()
     model = TorchModel(module, example, outputs)
     sizes = _workable_sizes(model, example, dynamic)
     feed = resized(example, dynamic, sizes)
@@ -73,7 +78,7 @@ def trace(
         try:
             with quiet_torch():
                 exported = route.export(model, feed, dynamic)
-            graph = _named(exported, example, dynamic, shapes).noted("trace", route.name)
+            graph = own_weights(_named(exported, example, dynamic, shapes).noted("trace", route.name))
             found = _parity(graph, model, example, dynamic) if parity else None
         except MemoryError:
             raise

@@ -10,6 +10,7 @@ The tree::
     ├── ParityError            the exported graph does not compute what the module computes
     ├── CalibrationError       calibration data is empty, not finite, or of the wrong shape
     ├── QuantizationError      a graph could not be quantized, or was left in float
+    ├── CompressionError       a module cannot be fake-quantized, pruned or distilled as asked
     ├── EvaluationError        predictions or the metric failed
     ├── BundleError            a bundle is damaged, incomplete, unsafe or too new
     ├── InputError             what was fed to a loaded model does not fit it
@@ -26,6 +27,7 @@ kept with ``raise … from``.
 __all__ = [
     "BundleError",
     "CalibrationError",
+    "CompressionError",
     "EdgekitError",
     "EvaluationError",
     "GraphError",
@@ -73,6 +75,10 @@ class CalibrationError(EdgekitError):
 
 class QuantizationError(EdgekitError):
     """A graph could not be quantized, or the quantizer left it as it was."""
+
+
+class CompressionError(EdgekitError):
+    """A module cannot be fake-quantized, pruned or distilled as asked."""
 
 
 class EvaluationError(EdgekitError):
