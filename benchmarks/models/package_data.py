@@ -1,11 +1,14 @@
 """Find the files that an installed package carries, without importing the package."""
 
-from importlib.util import find_spec
+import sys
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 from edgekit_runtime.errors import MissingExtraError
 
 __all__ = ["package_folder"]
+
+HERE = Path(__file__).resolve().parent
 
 
 def package_folder(package: str) -> Path:
@@ -22,7 +25,9 @@ def package_folder(package: str) -> Path:
     Raises:
         MissingExtraError: The package is not installed.
     """
-    spec = find_spec(package)
+    # A recipe's folder is on the path while it is used, and a recipe may be called like the package that it reads.
+    elsewhere = [entry for entry in sys.path if Path(entry).resolve() != HERE]
+    spec = PathFinder.find_spec(package, elsewhere)
     if spec is None or not spec.submodule_search_locations:
         raise MissingExtraError(
             f"the recipes in benchmarks/models need the package {package!r}, which is not installed; "

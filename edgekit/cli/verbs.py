@@ -8,6 +8,7 @@ import msgspec
 import typer
 
 from edgekit import __version__
+from edgekit.cli.options import AnyIsa, CalibrationState, Debug, Input, Json, ModelArgument, Quiet, RecipeArgument, Threads
 from edgekit.cli.outcome import finish
 from edgekit.cli.scheme_help import QUANTIZE_HELP
 from edgekit.progress import progress_for
@@ -23,19 +24,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output, and nothing else there.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing of the progress.")]
-RecipeArgument = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="path/to/recipe.py, path/to/recipe.py:variable, or model.onnx")
-]
-ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="a NAME.edge bundle, or a model.onnx")]
-AnyIsa = Annotated[bool, typer.Option("--any-isa", help="Open a bundle even where its figures do not hold on this processor.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Intra-op threads (default: what this process may use).")]
-Input = Annotated[
-    Path | None, typer.Option("--input", help="An .npz file of inputs by name (default: the bundle's golden example).")
-]
 
 
 def _version(wanted: bool) -> None:
@@ -62,10 +50,7 @@ def deploy(
     require_certified: Annotated[
         bool, typer.Option("--require-certified", help="Exit with 3 unless the verdict is certified.")
     ] = False,
-    calibration_state: Annotated[
-        Path | None,
-        typer.Option("--calibration-state", help="Keep here what calibration saw, so that a killed one goes on from it."),
-    ] = None,
+    calibration_state: CalibrationState = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -129,10 +114,7 @@ def quantize(
     spare: Annotated[
         list[str] | None, typer.Option(metavar="NODE", help="A node to leave in float all the same; may be given several times.")
     ] = None,
-    calibration_state: Annotated[
-        Path | None,
-        typer.Option("--calibration-state", help="Keep here what calibration saw, so that a killed one goes on from it."),
-    ] = None,
+    calibration_state: CalibrationState = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,

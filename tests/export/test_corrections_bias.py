@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgekit_export import FLAVOURS, Graph, StaticInt8, calibrate, prepare, quantize_static
 from edgekit_export.calibration.observe import observed
 from edgekit_export.corrections import correct_bias
+from edgekit_export.corrections.bias import certain_mean, steady_mean
 from edgekit_export.corrections.layers import layers_of
 from edgekit_runtime.accuracy import difference
 from tests.export.conftest import floats
@@ -121,8 +122,6 @@ def test_a_product_is_corrected_behind_its_result(biased: bool, tmp_path: Path) 
 
 def test_what_is_chance_stays_out() -> None:
     """A shift that one feed shows and the next denies is not built in; one that all show is."""
-    from edgekit_export.corrections.bias import certain_mean
-
     random = np.random.default_rng(0)
     noise, shift = random.normal(0.0, 1.0, (8, 400)), np.full((8, 400), 2.0)
     assert np.square(certain_mean(noise)).mean() < 0.5 * np.square(noise.mean(axis=0)).mean()
@@ -134,3 +133,14 @@ def test_what_is_chance_stays_out() -> None:
 def test_nothing_to_do_gives_the_graph_back() -> None:
     graph = network("relu")
     assert correct_bias(graph, graph, feeds_of(graph, 2, seed=1)) is graph
+
+
+def test_one_clipped_position_does_not_shift_the_rest() -> None:
+    """A token wrong by hundreds of steps among a hundred others; and where errors are of a kind, the mean is the mean."""
+    errors = np.random.default_rng(1).normal(0.5, 0.1, (100, 6))
+    plain = steady_mean(errors)
+    np.testing.assert_allclose(plain, errors.mean(axis=0), rtol=1e-9)
+    errors[0] = 300.0
+    np.testing.assert_allclose(
+        steady_mean(errors), plain, atol=0.02
+    )  # the edge lies nine median deviations out, a hundredth of them

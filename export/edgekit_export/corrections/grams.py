@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from edgekit_export.corrections.layers import POSITIONS, Layer
+from edgekit_export.corrections.layers import Layer
 
 __all__ = ["Gram", "Window", "window_of"]
+
+# Neighbouring positions of an image say much the same; this many of each example are enough.
+POSITIONS = 1024
 
 
 @dataclass(frozen=True)

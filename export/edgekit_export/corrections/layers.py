@@ -8,10 +8,8 @@ import onnx_ir as ir
 from edgekit_export.graph import Graph
 from edgekit_export.initializers import add_initializer
 
-__all__ = ["POSITIONS", "Layer", "bias_of", "constant", "layers_of", "set_initializer"]
+__all__ = ["Layer", "bias_of", "constant", "layers_of", "set_initializer"]
 
-# Neighbouring positions of an image say much the same; this many of each example are enough.
-POSITIONS = 1024
 OPERATORS = frozenset({"Conv", "Gemm", "MatMul"})
 
 
@@ -58,10 +56,10 @@ class Layer:
         """Whether each output channel reads one input channel."""
         return self.operator == "Conv" and self.groups > 1 and self.values.shape[1] == 1
 
-    def thinned(self, values: np.ndarray) -> np.ndarray:
-        """Of what the layer gave, at most `POSITIONS` positions, evenly spread: (positions, outputs)."""
+    def thinned(self, values: np.ndarray, most: int) -> np.ndarray:
+        """Of what the layer gave, at most so many positions, evenly spread: (positions, outputs)."""
         flat = np.moveaxis(values, self.channel_axis, -1).reshape(-1, self.outputs)
-        return flat[:: -(-len(flat) // POSITIONS)] if len(flat) else flat
+        return flat[:: -(-len(flat) // most)] if len(flat) else flat
 
     def rows(self) -> np.ndarray:
         """The weight as (groups, outputs a group, inputs a group × kernel), float64."""
