@@ -134,14 +134,15 @@ def test_the_rest_becomes_convolutions() -> None:
 
 @pytest.mark.parametrize(("pad", "step"), [(0, fold_batchnorm_forward), (1, batchnorm_as_convolution)])
 def test_int8_no_longer_goes_through_float(pad: int, step: object, tmp_path: Path) -> None:
-    """What onnxruntime runs: two integer convolutions with float between them before, integers throughout after."""
+    """What onnxruntime runs: integers throughout, where the batch normalization would be float between two conversions."""
     graph = convolutions(pad)
-    before, after = integer_kernels(graph, tmp_path), integer_kernels(step(graph), tmp_path)  # type: ignore[operator]
-    assert before["BatchNormalization"] == 1
-    assert before["DequantizeLinear"] > after["DequantizeLinear"] == 1
-    assert before["QuantizeLinear"] > after["QuantizeLinear"] == 1
-    assert after["QLinearConv"] == 2 + pad
-    assert after["BatchNormalization"] == 0
+    assert graph.operators()["BatchNormalization"] == 1
+    # Folded forward where that is exact; else, and where nobody did, quantization itself makes a convolution of it.
+    for form, convolutions_run in ((step(graph), 2 + pad), (graph, 3)):  # type: ignore[operator]
+        kernels = integer_kernels(form, tmp_path)
+        assert kernels["QLinearConv"] == convolutions_run
+        assert kernels["DequantizeLinear"] == kernels["QuantizeLinear"] == 1
+        assert kernels["BatchNormalization"] == 0
 
 
 def integer_kernels(graph: Graph, folder: Path) -> Counter[str]:

@@ -122,9 +122,9 @@ def test_an_unknown_family_is_refused(encoder: Graph) -> None:
         fuse_transformer(encoder, FEEDS, model_type="roberta2")
 
 
-@pytest.mark.parametrize("graph_of", ["prepared", "fused", "quantized"])
+@pytest.mark.parametrize("graph_of", ["prepared", "fused"])
 def test_residual_adds_are_kept_from_the_slow_fusion(encoder: Graph, fused: Graph, graph_of: str, tmp_path: Path) -> None:
-    graph = {"prepared": encoder, "fused": fused}.get(graph_of) or quantize_dynamic(encoder, DynamicInt8(FLAVOURS["u8s7"])).graph
+    graph = {"prepared": encoder, "fused": fused}[graph_of]
     apart = separate_residuals(graph)
     assert apart.changes[-1].detail == f"{2 * LAYERS} adds"
     assert agreement_db(graph, apart, FEEDS) > 100
@@ -132,6 +132,14 @@ def test_residual_adds_are_kept_from_the_slow_fusion(encoder: Graph, fused: Grap
     if graph_of != "fused":
         # What it is for: onnxruntime fuses them where it knows that both shapes are equal. Should it stop, the pass can go.
         assert opened(graph, tmp_path)["SkipLayerNormalization"] > 0
+
+
+def test_dynamic_quantization_fuses_attention_and_keeps_residuals_apart(encoder: Graph, tmp_path: Path) -> None:
+    quantized = quantize_dynamic(encoder, DynamicInt8(FLAVOURS["u8s7"]), sample=FEEDS).graph
+    operators = opened(quantized, tmp_path)
+    assert operators["QAttention"] == LAYERS
+    assert operators.get("SkipLayerNormalization", 0) == 0
+    assert agreement_db(encoder, quantized, FEEDS) > 15
 
 
 def opened(graph: Graph, folder: Path) -> dict[str, int]:

@@ -53,7 +53,9 @@ def test_gradients_are_those_of_lsq(values, scale, zero):
     edge = np.minimum(np.abs(exact + zero + 0.5), np.abs(exact + zero - 255.5)) < 1e-3
     inside = (rounded >= 0) & (rounded <= 255)
     assert np.array_equal(x.grad.numpy()[~edge], (gradient.numpy() * inside)[~edge])
-    if not edge.any():
+    # Half-way between two integers, float32 and float64 may round to different ones.
+    ties = np.abs(np.abs(exact - np.trunc(exact)) - 0.5) < 1e-6 * np.maximum(np.abs(exact), 1)
+    if not (edge | ties).any():
         for_step = np.where(inside, np.round(exact) - exact, np.clip(rounded, 0, 255) - zero)
         for_point = np.where(inside, 0.0, -np.float64(np.float32(scale)))
         weights = gradient.numpy().astype(np.float64)

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime as ort
+import onnx_ir.passes.common as common
 
 from edgekit_export.calibration.checked_feeds import Feed, checked
-from edgekit_export.calibration.observe import with_outputs
 from edgekit_export.corrections.integer_bias import absorb
 from edgekit_export.corrections.layers import Layer, layers_of
 from edgekit_export.graph import Graph
@@ -26,8 +25,11 @@ from edgekit_runtime.session import SessionConfig, open_session
 __all__ = ["correct_bias"]
 
 SHIFT = "/shift"
-# Positions of an example that its mean errors are taken over: they differ more from example to example than within one.
-POSITIONS = 256
+# Depths that share a model which ends behind the last of them: one for each would be opened all the time, one for all runs on
+# to the end of the network to correct its first layer.
+STAGE = 8
+# Positions of an example that its mean errors are taken over, evenly spread; neighbours say much the same.
+POSITIONS = 1024
 # Errors beyond this many median deviations of their channel count as if they lay there: six standard deviations of a normal one.
 REACH = 9.0
 
@@ -66,21 +68,25 @@ def correct_bias(graph: Graph, quantized: Graph, feeds: Sequence[Feed]) -> Graph
     if not targets or not feeds:
         return quantized
     shifts = {target.shift: np.zeros(target.layer.outputs, np.float32) for target in targets}
+    probe = _probe(quantized, targets)
+    names = {target.layer.name: _output(quantized, target) for target in targets}
+    depths = sorted({target.depth for target in targets})
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
-        float_side = _Side(with_outputs(graph, [target.layer.output for target in targets]), Path(folder) / "float.onnx")
-        integer_side = _Side(_probe(quantized, targets), Path(folder) / "probe.onnx")
-        names = {target.layer.name: _output(quantized, target) for target in targets}
-        for depth in sorted({target.depth for target in targets}):
-            level = [target for target in targets if target.depth == depth]
-            means: dict[str, list[np.ndarray]] = {target.shift: [] for target in level}
-            for index, feed in enumerate(checked(feeds, graph.inputs)):
-                wanted = float_side.values([target.layer.output for target in level], feed, index)
-                got = integer_side.values([names[target.layer.name] for target in level], {**feed, **shifts}, index)
-                for target, right, value in zip(level, wanted, got, strict=True):
-                    errors = target.layer.thinned(right, POSITIONS) - target.layer.thinned(value, POSITIONS)
-                    means[target.shift].append(steady_mean(errors))
-            for shift, each in means.items():
-                shifts[shift] = certain_mean(np.stack(each))
+        wanted = _wanted(graph, targets, feeds, Path(folder) / "float.onnx")
+        for start in range(0, len(depths), STAGE):
+            stage = depths[start : start + STAGE]
+            seen = [names[target.layer.name] for target in targets if target.depth in stage]
+            opened = _Opened(_cut(probe, seen), Path(folder) / "probe.onnx")
+            for depth in stage:
+                level = [target for target in targets if target.depth == depth]
+                means: dict[str, list[np.ndarray]] = {target.shift: [] for target in level}
+                for index, feed in enumerate(feeds):
+                    got = opened.values([names[target.layer.name] for target in level], {**feed, **shifts}, index)
+                    for target, value in zip(level, got, strict=True):
+                        errors = wanted[index][target.layer.name] - target.layer.thinned(value, POSITIONS)
+                        means[target.shift].append(steady_mean(errors))
+                for shift, each in means.items():
+                    shifts[shift] = certain_mean(np.stack(each))
 
     def edit(model: ir.Model) -> str:
         nodes = {str(node.name): node for node in model.graph}
@@ -150,11 +156,40 @@ def _probe(quantized: Graph, targets: Sequence[_Target]) -> Graph:
     return quantized.changed("probe", edit)
 
 
-class _Side:
-    """A graph opened so that some of its tensors can be computed, and nothing behind them.
+def _cut(graph: Graph, names: Sequence[str]) -> Graph:
+    """The graph with these tensors for outputs, and nothing that they do not need."""
+
+    def edit(model: ir.Model) -> str:
+        values = {value.name: value for node in model.graph for value in node.outputs}
+        model.graph.outputs.clear()
+        model.graph.outputs.extend(values[name] for name in names)
+        common.RemoveUnusedNodesPass()(model)
+        return f"{len(names)} outputs"
+
+    return graph.changed("cut", edit)
+
+
+def _wanted(graph: Graph, targets: Sequence[_Target], feeds: Sequence[Feed], path: Path) -> list[dict[str, np.ndarray]]:
+    """What each layer gives in float, by feed and layer: (positions, outputs)."""
+    names = [target.layer.output for target in targets]
+    opened = _Opened(_cut(graph, names), path)
+    found = []
+    for index, feed in enumerate(checked(feeds, graph.inputs)):
+        values = opened.values(names, feed, index)
+        found.append(
+            {
+                target.layer.name: np.array(target.layer.thinned(value, POSITIONS))
+                for target, value in zip(targets, values, strict=True)
+            }
+        )
+    return found
+
+
+class _Opened:
+    """A graph opened for its outputs and what was shifted.
 
     Args:
-        graph: With those tensors among its outputs.
+        graph: With the tensors to read among its outputs.
         path: Where the model file is written.
     """
 
@@ -162,15 +197,13 @@ class _Side:
         graph.save(path)
         # Basic optimization leaves Q and DQ as they are: exact on every processor, whatever its integer kernels do.
         self._session = open_session(path, config=SessionConfig(graph_optimization="basic")).session
-        self._options = ort.RunOptions()
-        self._options.only_execute_path_to_fetches = True
         self._shapes = {value.name: value.shape for value in self._session.get_inputs() if value.name.endswith(SHIFT)}
 
     def values(self, names: list[str], feed: Feed, index: int) -> list[np.ndarray]:
         """The tensors on one feed; `index` is told in errors."""
         given = {name: array.reshape(self._shapes[name]) if name in self._shapes else array for name, array in feed.items()}
         try:
-            return list(self._session.run(names, given, self._options))
+            return list(self._session.run(names, given))
         except Exception as error:  # onnxruntime raises a dozen unrelated types
             reason = " ".join(str(error).split())[:200]
             raise CalibrationError(f"correct bias on example {index}: onnxruntime could not run it: {reason}") from error
