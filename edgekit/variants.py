@@ -9,7 +9,7 @@ from edgekit.progress import Progress
 from edgekit.recipe import Recipe
 from edgekit.source import source_of
 from edgekit_runtime.errors import EdgekitError, OutputError
-from edgekit_runtime.session import Provider, SessionConfig
+from edgekit_runtime.session import KEEP_FLOAT_WEIGHTS, Provider, SessionConfig
 
 __all__ = ["build_variants"]
 
@@ -26,8 +26,6 @@ def build_variants(
         progress: Where to say what is going on.
         fixed_shapes: Fix every axis at the example's size.
     """
-    from edgekit_export import AsTraced
-
     built = []
     for name, module in recipe.variants.items():
         progress.stage(f"trace the variant {name}")
@@ -36,9 +34,16 @@ def build_variants(
         except (OSError, OutputError, MemoryError):
             raise  # a full disk is no fault of the variant
         except EdgekitError as error:
-            candidate = Candidate(AsTraced(name), provider, SessionConfig())
-            built.append(Built(candidate, None, "float32", failure=str(error)))
+            built.append(_failed(name, provider, str(error)))
+        except Exception as error:  # noqa: BLE001 - libraries raise anything on a graph they do not know; the others may still do
+            built.append(_failed(name, provider, f"{name}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"))
     return built
+
+
+def _failed(name: str, provider: Provider, reason: str) -> Built:
+    from edgekit_export import AsTraced
+
+    return Built(Candidate(AsTraced(name), provider, SessionConfig()), None, "float32", failure=reason)
 
 
 def _built(recipe: Recipe, name: str, provider: Provider, folder: Path, progress: Progress, fixed_shapes: bool) -> Built:
@@ -55,4 +60,5 @@ def _built(recipe: Recipe, name: str, provider: Provider, folder: Path, progress
     path = folder / f"variant-{name}.onnx"
     graph.save(path)
     scheme = AsTraced(name, saturates=may_saturate(source.prepared))
-    return Built(Candidate(scheme, provider, SessionConfig()), path, kind, tuple(source.notes))
+    session = SessionConfig(entries={} if kind == "float32" else dict(KEEP_FLOAT_WEIGHTS))
+    return Built(Candidate(scheme, provider, session), path, kind, tuple(source.notes))
