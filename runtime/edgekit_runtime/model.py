@@ -113,6 +113,8 @@ def load(
     """
     from pathlib import Path
 
+    import msgspec
+
     from edgekit_runtime.session import Provider, SessionConfig, open_session
 
     path = Path(path)
@@ -133,7 +135,7 @@ def load(
     _check_release(path, manifest)
     if check_isa:
         _check_isa(path, manifest)
-    config = SessionConfig(threads or manifest.session.threads, manifest.session.graph_optimization, manifest.session.entries)
+    config = msgspec.structs.replace(manifest.session, threads=threads or manifest.session.threads)
     opened = open_session(path / manifest.model, asked or manifest.provider, config, fallback)
     model = Model(opened, path, manifest)
     for verb, found, promised in (("takes", model.inputs, manifest.inputs), ("gives", model.outputs, manifest.outputs)):

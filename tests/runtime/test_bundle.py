@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit_runtime import BundleError, EdgekitError, load
+from edgekit_runtime import BundleError, EdgekitError, SessionConfig, load
 from edgekit_runtime.bundle import is_bundle, read_manifest
 
 FILES = ("manifest.json", "model.onnx", "golden.npz", "report.html")
@@ -178,6 +178,15 @@ def test_a_newer_format_that_is_sealed_in_another_way_says_upgrade(bundle):
 def test_a_format_that_never_was(bundle, reseal, version):
     with refused("formats count from 1"):
         load(reseal(bundle, format=version))
+
+
+def test_a_manifest_from_before_there_were_more_session_options(bundle, seal_text):
+    document = json.loads((bundle / "manifest.json").read_text())
+    del document["sha256"]
+    for later in ("spinning", "memory_arena", "blocked_layout"):
+        del document["session"][later]
+    (bundle / "manifest.json").write_bytes(seal_text(json.dumps(document, indent=2)))
+    assert load(bundle).session_config == SessionConfig()
 
 
 def test_an_unknown_field(bundle, seal_text):

@@ -218,10 +218,13 @@ def test_threads_asked_for_are_used(models, shared_bundle):
 
 
 def test_threads_of_the_manifest(bundle, reseal):
-    reseal(bundle, session=SessionConfig(threads=2, graph_optimization="basic"))
+    asked = SessionConfig(threads=2, graph_optimization="basic", spinning=False, memory_arena=False, blocked_layout=False)
+    reseal(bundle, session=asked)
     assert load(bundle).threads == 2
+    assert load(bundle).session_config == asked
     assert load(bundle, threads=1).threads == 1
     assert load(bundle, threads=1).session_config.graph_optimization == "basic"
+    assert not load(bundle, threads=1).session_config.spinning
 
 
 def test_a_bundle_computes_what_its_model_file_computes(shared_bundle):

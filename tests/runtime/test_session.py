@@ -10,6 +10,7 @@ import onnxruntime as ort
 import pytest
 
 from edgekit_runtime import Provider, ProviderError, SessionConfig, SessionError, load
+from edgekit_runtime.model import Model
 from edgekit_runtime.session import CPU, open_session, session_options, short_reason
 
 ABSENT = "QNNExecutionProvider"
@@ -91,6 +92,36 @@ def test_session_entries_reach_onnxruntime(models):
     assert options.graph_optimization_level == ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     with pytest.raises(SessionError, match="Config key is empty"):
         open_session(models / "qdq.onnx", config=SessionConfig(entries={"": "1"}))
+
+
+DISABLED = "optimization.disable_specified_optimizers"
+
+
+@pytest.mark.parametrize(
+    ("config", "disabled"),
+    [
+        (SessionConfig(), "WeightBiasQuantization"),
+        (SessionConfig(blocked_layout=False), "WeightBiasQuantization;NchwcTransformer"),
+        (SessionConfig(blocked_layout=False, entries={DISABLED: ""}), "NchwcTransformer"),
+        (SessionConfig(entries={DISABLED: "GeluFusion"}), "GeluFusion"),
+    ],
+)
+def test_optimizers_that_are_switched_off_add_up(config, disabled):
+    assert session_options(config).get_session_config_entry(DISABLED) == disabled
+
+
+def test_spinning_and_the_arena_are_on_unless_switched_off(models):
+    options = session_options(SessionConfig())
+    assert (options.enable_cpu_mem_arena, options.enable_mem_pattern) == (True, True)
+    with pytest.raises(RuntimeError, match="does not have configuration with key"):
+        options.get_session_config_entry("session.intra_op.allow_spinning")
+    thrifty = SessionConfig(threads=2, spinning=False, memory_arena=False)
+    options = session_options(thrifty)
+    assert (options.enable_cpu_mem_arena, options.enable_mem_pattern) == (False, False)
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+    feed = {"x": np.ones((2, 4), np.float32)}
+    both = [Model(open_session(models / "qdq.onnx", config=config), models)(feed)["y"] for config in (SessionConfig(), thrifty)]
+    np.testing.assert_array_equal(*both)
 
 
 def test_threads_that_onnxruntime_cannot_count(models):
