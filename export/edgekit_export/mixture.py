@@ -22,6 +22,7 @@ def quantize_as(
     sample: Sequence[Mapping[str, np.ndarray]] = (),
     *,
     tested: bool = True,
+    portable: bool = False,
 ) -> Quantized:
     """A prepared graph in any scheme, opened and, where there is a feed, run once by onnxruntime's CPU provider.
 
@@ -31,6 +32,8 @@ def quantize_as(
         histograms: What calibration saw of each tensor; only static schemes need it.
         sample: A few calibration feeds, for corrections and for the load test.
         tested: Whether to open and run it; whoever does that anyway may save the time.
+        portable: Leave static schemes in plain Q and DQ nodes around the operators of the graph, as other providers than
+            onnxruntime's CPU one fuse them; which other schemes they take is the caller's business.
 
     Raises:
         QuantizationError: It cannot be done, or onnxruntime does not take the result.
@@ -41,7 +44,7 @@ def quantize_as(
         check_mixture(scheme)
     done: list[Quantized] = []
     for part in parts_of(scheme):
-        done.append(_part(done[-1].graph if done else graph, part, histograms, sample))
+        done.append(_part(done[-1].graph if done else graph, part, histograms, sample, portable=portable))
     # What a part does not take, a later one may.
     notes = [note for one in done for note in one.notes if one is done[-1] or not note.startswith(UNASKED)]
     formats = {one.format for one in done}
@@ -77,7 +80,12 @@ def check_mixture(scheme: Mixture) -> None:
 
 
 def _part(
-    graph: Graph, part: Part, histograms: Mapping[str, Histogram] | None, sample: Sequence[Mapping[str, np.ndarray]]
+    graph: Graph,
+    part: Part,
+    histograms: Mapping[str, Histogram] | None,
+    sample: Sequence[Mapping[str, np.ndarray]],
+    *,
+    portable: bool,
 ) -> Quantized:
     if isinstance(part, DynamicInt8):
         return quantize_dynamic(graph, part, sample=sample)
@@ -87,4 +95,4 @@ def _part(
         return to_half(graph, part)
     if histograms is None:
         raise QuantizationError(f"{part.name}: a static scheme needs calibration data; give some, or use a dynamic scheme")
-    return quantize_static(graph, part, histograms, sample=sample)
+    return quantize_static(graph, part, histograms, sample=sample, rewritten=not portable)

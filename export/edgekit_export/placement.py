@@ -4,9 +4,9 @@ import onnx_ir as ir
 
 from edgekit_export.calibration.ranges import Ranges
 from edgekit_export.graph import Graph
-from edgekit_export.schemes import Placement
+from edgekit_export.schemes import Outputs, Placement
 
-__all__ = ["CONVOLUTIONS", "PRODUCTS", "is_depthwise", "nodes_in", "place"]
+__all__ = ["CONVOLUTIONS", "PRODUCTS", "READERS", "is_depthwise", "nodes_in", "place"]
 
 # What may stand between two convolutions without leaving integers.
 CHAIN = frozenset(
@@ -17,18 +17,20 @@ CHAIN = frozenset(
 CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
 PRODUCTS = frozenset({"Gemm", "MatMul"})
 CLAMPS = frozenset({"Relu", "Clip"})
+# Those that gain from reading integers though they give floats; all others would only be rounded before and after.
+READERS = CONVOLUTIONS | PRODUCTS | {"Add"}
 # Masks are minus the largest float: a scale that covers one leaves a single step for everything else.
 LARGEST_RANGE = 1e6
 
 
-def place(graph: Graph, placement: Placement, ranges: Ranges) -> list[str]:
+def place(graph: Graph, placement: Placement, ranges: Ranges, *, outputs: Outputs = "integer") -> list[str]:
     """Names of the nodes to quantize.
 
     Nodes whose inputs or outputs reach beyond a million (attention masks) stay float, except in ``everything``, which is
     what onnxruntime's defaults would do.
     """
     if placement == "everything":
-        return [str(node.name) for node in graph.model.graph]
+        return [str(node.name) for node in graph.model.graph if outputs == "integer" or node.op_type in READERS]
     exploded = set(ranges.exploded(LARGEST_RANGE))
     chosen = [
         node
@@ -36,6 +38,8 @@ def place(graph: Graph, placement: Placement, ranges: Ranges) -> list[str]:
         if not exploded.intersection(str(value.name) for value in (*node.inputs, *node.outputs) if value is not None)
         and all(_known(value, ranges) for value in (*node.inputs[:2], *node.outputs))
     ]
+    if outputs == "float":
+        return [str(node.name) for node in chosen if node.op_type in READERS]
     clamps = [node for node in _clamps_after(chosen) if node not in chosen]
     return [str(node.name) for node in (*chosen, *clamps)]
 

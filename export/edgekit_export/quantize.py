@@ -22,15 +22,17 @@ from edgekit_export.embeddings import integer_tables
 from edgekit_export.graph import Graph
 from edgekit_export.passes import (
     batchnorm_as_convolution,
+    bias_into_products,
     fuse_transformer,
     name_nodes,
+    read_before_rounding,
     remove_redundant_qdq,
     separate_residuals,
     split_outlier_inputs,
     unroll_gru_steps,
     unshare_weights,
 )
-from edgekit_export.placement import CLAMPS, is_depthwise, place
+from edgekit_export.placement import CLAMPS, READERS, is_depthwise, place
 from edgekit_export.quantized import Quantized, check_names, check_weights, judged, through_quantizer
 from edgekit_export.recurrent import recurrent_to_spare
 from edgekit_export.rewrites import OPERATORS, integer_activations
@@ -115,7 +117,8 @@ def quantize_static(
     check_names(graph, (*scheme.spared, *(only or ())), scheme.name)
     corrected = rescaled(graph, scheme, histograms, sample)
     ranges = ranges_from(corrected.histograms, scheme.method)
-    names = _chosen(corrected.graph, scheme, place(corrected.graph, scheme.placement, ranges), only)
+    placed = place(corrected.graph, scheme.placement, ranges, outputs=scheme.outputs)
+    names = _chosen(corrected.graph, scheme, placed, only)
     graph = rounded(corrected.graph, scheme, names, sample)
     wanted = [weight for weight in weights(graph) if weight.node in set(names) and weight.operator != "Gather"]
     check_weights(wanted, scheme.name, graph)
@@ -135,6 +138,7 @@ def quantize_static(
             extra_options={
                 "ActivationSymmetric": scheme.flavour.activation in ("s8", "s16"),
                 "MatMulConstBOnly": scheme.placement == "weighted",
+                "OpTypesToExcludeOutputQuantization": sorted(READERS) if scheme.outputs == "float" else [],
                 "TensorQuantOverrides": _depthwise_signed(graph, scheme) if scheme.flavour.weight == "u8" else {},
                 **_weight_options(scheme.flavour),
             },
@@ -149,10 +153,14 @@ def quantize_static(
             "providers that do, such as Qualcomm's"
         )
     quantized = through_quantizer(graph, scheme.name, insert)
+    if scheme.outputs == "float":
+        quantized = read_before_rounding(quantized, names)
     if rewritten:
-        quantized = remove_redundant_qdq(integer_activations(quantized))
+        quantized = separate_residuals(remove_redundant_qdq(integer_activations(quantized)))
     # Against the float weights, and not against those that were rounded for the quantizer.
     quantized = debiased(corrected.graph, quantized, scheme, sample)
+    if rewritten and scheme.outputs == "float":
+        quantized = bias_into_products(quantized)
     return _with_tables(graph, quantized, scheme, wanted, notes, only)
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "Float32",
     "Granularity",
     "Mixture",
+    "Outputs",
     "Placement",
     "Scheme",
     "StaticInt8",
@@ -46,6 +47,14 @@ PLACEMENTS: tuple[Placement, ...] = get_args(Placement)
 
 Granularity = Literal["channel", "tensor"]
 """Whether a weight has a scale for each output channel, or one."""
+
+Outputs = Literal["integer", "float"]
+"""What placed nodes give.
+
+- ``integer``: integers, which the next placed node reads as they are: what onnxruntime's CPU provider wants of convolutions.
+- ``float``: float; only what convolutions, products and sums *read* is rounded. OpenVINO fuses a convolution with the activations
+  behind it and with the rounding before the next one, and onnxruntime's CPU provider runs such products in one kernel.
+"""
 
 Correction = Literal["equalized", "smoothed", "rounded", "debiased"]
 """What is done against quantization's error, in the order in which it is done.
@@ -174,6 +183,7 @@ class StaticInt8:
         corrections: What is done against quantization's error; the order does not matter.
         tables: Whether embedding tables are stored in 8 bits, too.
         spared: Names of nodes that stay float although they are placed.
+        outputs: What placed nodes give.
     """
 
     flavour: Flavour
@@ -183,12 +193,14 @@ class StaticInt8:
     corrections: tuple[Correction, ...] = ()
     spared: tuple[str, ...] = ()
     tables: bool = True
+    outputs: Outputs = "integer"
 
     @property
     def name(self) -> str:
         """Name of the candidate; of the spared nodes it says how many."""
         tokens = ["static", self.flavour.name, self.method, self.placement]
         tokens += ["tensor"] if self.granularity == "tensor" else []
+        tokens += ["floatoutputs"] if self.outputs == "float" else []
         tokens += [correction for correction in CORRECTIONS if correction in self.corrections]
         return "-".join([*tokens, *_ending(self)])
 

@@ -4,11 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
 
 from edgekit_export import (
     CORRECTIONS,
     FLAVOURS,
+    PLACEMENTS,
     BFloat16,
     DynamicInt8,
     Float16,
@@ -25,7 +28,8 @@ from edgekit_export import (
     required_isa,
 )
 from edgekit_export.correcting import rescaled
-from edgekit_export.schemes import Correction
+from edgekit_export.placement import READERS
+from edgekit_export.schemes import Correction, Placement
 from edgekit_export.weights import weights
 from edgekit_runtime import load
 from edgekit_runtime.accuracy import difference
@@ -44,6 +48,8 @@ LEAST_DB: list[tuple[str, Scheme, float]] = [
     ("conv", replace(WEIGHTED, flavour=U8U8, placement="convnet", granularity="tensor"), 41.0),
     ("conv", replace(WEIGHTED, flavour=FLAVOURS["u16s8"]), 47.0),
     ("conv", replace(WEIGHTED, flavour=FLAVOURS["s16s8"]), 47.0),
+    ("conv", replace(WEIGHTED, outputs="float"), 40.0),
+    ("attention", replace(WEIGHTED, outputs="float"), 45.0),
     ("conv", Mixture((CONV, DynamicInt8(U8S7))), 38.0),
     ("conv", Mixture((CONV, WeightOnly(bits=8))), 38.0),
     ("conv", Float16(), 66.0),
@@ -75,6 +81,50 @@ def test_each_scheme_loads_runs_and_is_close_to_float(
     assert difference(got, wanted).sqnr_db > least
     assert [tensor.dtype for tensor in quantized.graph.outputs] == [tensor.dtype for tensor in prepared[network].outputs]
     assert [tensor.name for tensor in quantized.graph.outputs] == [tensor.name for tensor in prepared[network].outputs]
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+@pytest.mark.parametrize("network", ["conv", "attention"])
+def test_float_outputs_round_only_what_convolutions_products_and_sums_read(
+    network: str, placement: Placement, prepared: dict[str, Graph], statistics: dict[str, Statistics], feeds: dict[str, list[Feed]]
+) -> None:
+    if network == "attention" and placement in ("conv", "convnet"):
+        pytest.skip("it has no convolution")
+    scheme = StaticInt8(U8S7, "minmax", placement, outputs="float")
+    quantized = quantize_as(prepared[network], scheme, statistics[network].histograms, feeds[network], portable=True)
+    nodes = list(quantized.graph.model.graph)
+    read = [use.node.op_type for node in nodes if node.op_type == "DequantizeLinear" for use in node.outputs[0].uses()]
+    assert read
+    assert set(read) <= READERS
+    rounded = [node.inputs[0].producer() for node in nodes if node.op_type == "QuantizeLinear"]
+    ends = {"QuantizeLinear", "DequantizeLinear"}
+    assert not any(node.op_type in ends for node in rounded if node is not None), "nothing is rounded twice"
+    assert {node.domain for node in nodes} == {""}
+
+
+def test_portable_graphs_keep_their_activations(prepared: dict[str, Graph], statistics: dict[str, Statistics]) -> None:
+    def operators(*, portable: bool) -> set[str]:
+        scheme = StaticInt8(U8S7, "minmax", "convnet")
+        quantized = quantize_as(prepared["conv"], scheme, statistics["conv"].histograms, portable=portable)
+        return {node.op_type for node in quantized.graph.model.graph}
+
+    assert "HardSwish" in operators(portable=True) - operators(portable=False)
+    before = {node.op_type for node in prepared["conv"].model.graph}
+    assert operators(portable=True) <= before | {"QuantizeLinear", "DequantizeLinear"}
+
+
+def test_products_with_float_outputs_run_in_integers_on_the_cpu_provider(
+    prepared: dict[str, Graph], statistics: dict[str, Statistics], feeds: dict[str, list[Feed]], tmp_path: Path
+) -> None:
+    scheme = replace(WEIGHTED, outputs="float")
+    quantize_as(prepared["attention"], scheme, statistics["attention"].histograms, tested=False).graph.save(tmp_path / "int8.onnx")
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    ort.InferenceSession(tmp_path / "int8.onnx", options, providers=["CPUExecutionProvider"])
+    run = [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
+    assert run.count("MatMulIntegerToFloat") == 4
+    assert "DequantizeLinear" not in run
 
 
 def test_the_given_graph_is_left_alone(

@@ -1,5 +1,6 @@
 """Graph passes: each takes a graph and returns another, with its change on record. One file, one pass."""
 
+from edgekit_export.passes.bias_into_products import bias_into_products
 from edgekit_export.passes.fix_shapes import fix_shapes
 from edgekit_export.passes.fold_batchnorm import fold_batchnorm
 from edgekit_export.passes.fold_batchnorm_forward import batchnorm_as_convolution, fold_batchnorm_forward
@@ -7,6 +8,7 @@ from edgekit_export.passes.fold_constants import fold_constants
 from edgekit_export.passes.fuse_transformer import fuse_transformer
 from edgekit_export.passes.infer_shapes import infer_shapes
 from edgekit_export.passes.name_nodes import name_nodes
+from edgekit_export.passes.read_before_rounding import read_before_rounding
 from edgekit_export.passes.remove_redundant_qdq import remove_redundant_qdq
 from edgekit_export.passes.remove_unused import remove_unused
 from edgekit_export.passes.separate_residuals import separate_residuals
@@ -18,6 +20,7 @@ from edgekit_export.passes.upgrade_opset import upgrade_opset
 
 __all__ = [
     "batchnorm_as_convolution",
+    "bias_into_products",
     "fix_shapes",
     "fold_batchnorm",
     "fold_batchnorm_forward",
@@ -25,6 +28,7 @@ __all__ = [
     "fuse_transformer",
     "infer_shapes",
     "name_nodes",
+    "read_before_rounding",
     "remove_redundant_qdq",
     "remove_unused",
     "separate_residuals",
