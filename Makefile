@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 SETUP := $(VENV)/.set-up
 SETUP_TEST := $(VENV)/.set-up-test
 SETUP_BENCH := $(VENV)/.set-up-bench
+SETUP_OPENVINO := $(VENV)/.set-up-openvino
 PINS := constraints.txt pyproject.toml runtime/pyproject.toml export/pyproject.toml
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
@@ -43,4 +44,8 @@ $(SETUP_TEST): $(SETUP)
 
 $(SETUP_BENCH): $(SETUP_TEST)
 	$(PIP) -e './runtime' -e './export' -e '.[bench]'
+	@touch $@
+
+$(SETUP_OPENVINO): $(SETUP_TEST)
+	$(PIP) -e './runtime' -e './export' -e '.[openvino]'
 	@touch $@

@@ -7,8 +7,10 @@ from edgekit.recipe import Recipe
 
 if TYPE_CHECKING:
     from edgekit.commands.bench import bench
+    from edgekit.commands.card import card
     from edgekit.commands.compare import compare
     from edgekit.commands.deploy import deploy
+    from edgekit.commands.diagnose import diagnose
     from edgekit.commands.doctor import doctor
     from edgekit.commands.export import export
     from edgekit.commands.inspect import inspect
@@ -22,8 +24,10 @@ __all__ = [
     "Recipe",
     "__version__",
     "bench",
+    "card",
     "compare",
     "deploy",
+    "diagnose",
     "distil",
     "doctor",
     "export",
@@ -38,7 +42,7 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-COMMANDS = ("bench", "compare", "deploy", "doctor", "export", "inspect", "quantize", "run", "sensitivity")
+COMMANDS = ("bench", "card", "compare", "deploy", "diagnose", "doctor", "export", "inspect", "quantize", "run", "sensitivity")
 TRAINING = ("distil", "prune", "qat")
 
 

@@ -6,18 +6,30 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from edgekit.candidates import Candidate
-from edgekit.progress import Progress
+from edgekit.providers import portable as portable_for
 from edgekit.recipe import Arrays
 from edgekit_runtime.errors import EdgekitError, OutputError
-from edgekit_runtime.session import Provider, SessionConfig
+from edgekit_runtime.session import CPU, Provider, SessionConfig
 
 if TYPE_CHECKING:
     from onnx_ir import Node
 
     from edgekit_export import Graph, Quantized, Scheme, StaticInt8, Statistics
 
-__all__ = ["Built", "build_candidates", "build_float", "quantize_graph", "suits"]
+__all__ = [
+    "Built",
+    "Made",
+    "build_float",
+    "is_mostly_products",
+    "placed_alike",
+    "quantize_graph",
+    "suits",
+    "write_candidate",
+    "write_float",
+]
 
 # Share of the weights that products have in a graph that is mostly products.
 MOSTLY = 0.5
@@ -35,6 +47,7 @@ class Built:
         kind: What a verdict calls it.
         notes: Warnings from building it.
         failure: Why there is no file.
+        sha256: Of the file, where it is known.
     """
 
     candidate: Candidate
@@ -42,6 +55,7 @@ class Built:
     kind: str
     notes: tuple[str, ...] = ()
     failure: str | None = None
+    sha256: str = ""
 
     @property
     def name(self) -> str:
@@ -49,74 +63,66 @@ class Built:
         return self.candidate.name
 
 
+class Made(msgspec.Struct, frozen=True):
+    """What came of building a candidate.
+
+    Attributes:
+        kind: What a verdict calls it.
+        notes: Warnings.
+        failure: Why there is no file; ``None`` where there is one.
+    """
+
+    kind: str
+    notes: tuple[str, ...] = ()
+    failure: str | None = None
+
+
 def build_float(graph: "Graph", provider: Provider, folder: Path) -> Built:
     """The float model, with onnxruntime's optimizations done offline where the CPU runs it."""
-    from edgekit_export import Float32, optimize_float
+    from edgekit_export import Float32
 
     candidate = Candidate(Float32(), provider, SessionConfig())
     path = folder / "float32.onnx"
-    (optimize_float(graph) if provider == Provider() else graph).save(path)
+    write_float(graph, provider, path)
     return Built(candidate, path, "float32")
 
 
-def build_candidates(
-    graph: "Graph",
-    candidates: Sequence[Candidate],
-    statistics: "Statistics | None",
-    folder: Path,
-    progress: Progress,
-    sample: Sequence[Arrays] = (),
-) -> list[Built]:
-    """Quantizes the graph in every candidate's way; placements that come to the same nodes are built once.
+def write_float(graph: "Graph", provider: Provider, path: Path) -> None:
+    """Writes the float model: as onnxruntime would optimize it where its CPU provider runs it, plain for any other."""
+    from edgekit_export import optimize_float
+
+    (optimize_float(graph) if provider.name == CPU else graph).save(path)
+
+
+def write_candidate(
+    graph: "Graph", candidate: Candidate, statistics: "Statistics | None", sample: Sequence[Arrays], path: Path
+) -> Made:
+    """Quantizes the graph in a candidate's way, or says why that cannot be done.
 
     Args:
         graph: The prepared graph.
-        candidates: What to build.
+        candidate: What to build.
         statistics: What calibration saw; without it no static candidate can be built.
-        folder: Where the files go.
-        progress: Told how many are done.
         sample: A few calibration feeds, for corrections.
-
-    A candidate that cannot be built has its reason in `Built.failure`.
+        path: The file to write.
     """
-    progress.stage("quantize")
-    built: list[Built] = []
-    seen: set[tuple[object, ...]] = set()
-    for index, candidate in enumerate(candidates):
-        made = _build(graph, candidate, statistics, folder, seen, sample)
-        if made is not None:
-            built.append(made)
-        progress.advance(index + 1, len(candidates))
-    return built
+    from edgekit_export import Float32
 
-
-def _build(
-    graph: "Graph",
-    candidate: Candidate,
-    statistics: "Statistics | None",
-    folder: Path,
-    seen: set[tuple[object, ...]],
-    sample: Sequence[Arrays],
-) -> Built | None:
-    """One candidate, with its failure where there is one; nothing where it names no node, or an equal one was built before."""
-    path = folder / f"{candidate.name}.onnx"
     try:
-        if not suits(graph, candidate.scheme):
-            return None
-        key = (_key(graph, candidate.scheme, statistics), repr(candidate.provider), repr(candidate.session))
-        if key in seen:
-            return None
-        seen.add(key)
-        quantized = quantize_graph(graph, candidate.scheme, statistics, sample, tested=False)
+        if isinstance(candidate.scheme, Float32):
+            write_float(graph, candidate.provider, path)
+            return Made("float32")
+        plain = portable_for(candidate.provider)
+        quantized = quantize_graph(graph, candidate.scheme, statistics, sample, tested=False, portable=plain)
         quantized.graph.save(path)
-        return Built(candidate, path, quantized.kind, quantized.notes)
-    except (OSError, OutputError):
+        return Made(quantized.kind, tuple(quantized.notes))
+    except (OSError, OutputError, MemoryError):
         raise  # a full disk is no fault of the candidate, and would fail all others too
     except EdgekitError as error:
         failure = str(error)
     except Exception as error:  # noqa: BLE001 - libraries raise anything on a graph they do not know; the others may still do
         failure = f"{candidate.name}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
-    return Built(candidate, None, "int8", failure=failure)
+    return Made("int8", failure=failure)
 
 
 def quantize_graph(
@@ -126,6 +132,7 @@ def quantize_graph(
     sample: Sequence[Arrays] = (),
     *,
     tested: bool = True,
+    portable: bool = False,
 ) -> "Quantized":
     """One graph in one scheme, opened by onnxruntime's CPU provider and run once where there is a feed.
 
@@ -135,13 +142,14 @@ def quantize_graph(
         statistics: What calibration saw; only static schemes need it.
         sample: A few calibration feeds, for corrections and the load test.
         tested: Whether to open and run it; the lab does that with every candidate anyway.
+        portable: Standard operators only, for other providers than the CPU's.
 
     Raises:
         QuantizationError: It cannot be done.
     """
     from edgekit_export import quantize_as
 
-    return quantize_as(graph, scheme, statistics.histograms if statistics else None, sample, tested=tested)
+    return quantize_as(graph, scheme, statistics.histograms if statistics else None, sample, tested=tested, portable=portable)
 
 
 def suits(graph: "Graph", scheme: "Scheme") -> bool:
@@ -154,14 +162,19 @@ def suits(graph: "Graph", scheme: "Scheme") -> bool:
     from edgekit_export.schemes import Mixture, StaticInt8, WeightOnly
 
     if isinstance(scheme, WeightOnly):
-        sizes = _weight_bytes(graph)
-        return sizes["products"] >= MOSTLY * (sum(sizes.values()) - sizes["tables"]) > 0
+        return is_mostly_products(graph)
     if isinstance(scheme, Mixture) and isinstance(scheme.parts[0], StaticInt8):
         placed = {str(node.name) for node in _placed(graph, scheme.parts[0])}
         sizes, ahead = _weight_bytes(graph), _weight_bytes(graph, placed)
         behind = sizes["products"] + sizes["recurrent"] - ahead["products"] - ahead["recurrent"]
         return min(sum(ahead.values()), behind) >= OF_ITS_OWN * sum(sizes.values()) > 0
     return not isinstance(scheme, StaticInt8) or bool(_placed(graph, scheme))
+
+
+def is_mostly_products(graph: "Graph") -> bool:
+    """Whether most of a graph's weights, embedding tables aside, are those of products, as in transformers."""
+    sizes = _weight_bytes(graph)
+    return sizes["products"] >= MOSTLY * (sum(sizes.values()) - sizes["tables"]) > 0
 
 
 def _weight_bytes(graph: "Graph", nodes: Collection[str] | None = None) -> Counter[str]:
@@ -186,13 +199,13 @@ def _placed(graph: "Graph", scheme: "StaticInt8") -> "list[Node]":
     return list(graph.model.graph) if scheme.placement == "everything" else nodes_in(graph, scheme.placement)
 
 
-def _key(graph: "Graph", scheme: "Scheme", statistics: "Statistics | None") -> object:
-    """What makes a scheme differ from others: for static ones the nodes, and not the placement's name."""
+def placed_alike(graph: "Graph", scheme: "Scheme", statistics: "Statistics | None") -> object:
+    """What makes a scheme differ from others: for static ones the nodes, and not the placement's name. Equal ones need one file."""
     from edgekit_export import Mixture, StaticInt8, ranges_from
     from edgekit_export.placement import place
 
     if isinstance(scheme, Mixture):
-        return tuple(_key(graph, part, statistics) for part in scheme.parts)
+        return tuple(placed_alike(graph, part, statistics) for part in scheme.parts)
     if not isinstance(scheme, StaticInt8) or statistics is None or scheme.placement == "everything":
         return scheme
     nodes = place(graph, scheme.placement, ranges_from(statistics.histograms, "minmax"))

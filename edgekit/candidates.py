@@ -1,19 +1,21 @@
 """Candidates: the ways of deploying that suit a target."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from edgekit.providers import label
 from edgekit.scheme_names import scheme_named
 from edgekit.target import Target
+from edgekit.verdict.tried import Optimize
 from edgekit_runtime.errors import TargetError
 from edgekit_runtime.session import KEEP_FLOAT_WEIGHTS, Provider, SessionConfig
 
 if TYPE_CHECKING:
-    from edgekit_export import Flavour, Scheme
+    from edgekit_export import Flavour, Scheme, StaticInt8
     from edgekit_export.schemes import Correction, Placement
 
-__all__ = ["Candidate", "candidates_for", "scheme_named"]
+__all__ = ["Candidate", "candidates_for", "first_and_later", "of_other_flavour", "scheme_named", "session_for", "static_scheme"]
 
 # The other methods clip; which of them helps is the metric's business, and one placement is enough to see it.
 CLIPPED_PLACEMENT = "weighted"
@@ -33,16 +35,18 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        """Reads as what it is, such as ``static-u8s8-mse-weighted``."""
-        return self.scheme.name
+        """Reads as what it is, such as ``static-u8s8-mse-weighted``, ``float32-1thread`` or ``float32@openvino``."""
+        name = "-".join([self.scheme.name, *_session_words(self.session)])
+        return f"{name}@{where}" if (where := label(self.provider)) else name
 
 
-def candidates_for(target: Target, *, calibrated: bool, optimize: Literal["latency", "size"] = "latency") -> list[Candidate]:
+def candidates_for(target: Target, *, calibrated: bool, optimize: Optimize = "latency", corrected: bool = True) -> list[Candidate]:
     """Everything to try besides float32, in order; what a graph has no use for is left out when it is built.
 
     Args:
         target: Where it will run.
         calibrated: Whether there is calibration data, without which nothing static can be built.
+        corrected: Whether corrections are tried with every placement that they are for; a search tries them where they are needed.
         optimize: What is to be gained. For size alone, formats are tried that only store weights in fewer bits.
 
     Raises:
@@ -67,7 +71,7 @@ def candidates_for(target: Target, *, calibrated: bool, optimize: Literal["laten
         # Of the target's best flavour only: what they do to another's accuracy is much the same.
         schemes += [
             replace(static[0], placement=placement, corrections=_corrections(names, target))
-            for names in target.corrections
+            for names in (target.corrections if corrected else ())
             for placement in placements
             if placement in CORRECTED_PLACEMENTS
         ]
@@ -75,10 +79,57 @@ def candidates_for(target: Target, *, calibrated: bool, optimize: Literal["laten
         if convolutions and dynamic:
             schemes.append(Mixture((replace(static[0], placement=convolutions), dynamic[0])))
     schemes += _narrow(target, optimize)
-    return [Candidate(scheme, target.provider, _session_for(scheme)) for scheme in schemes]
+    return [Candidate(scheme, target.provider, session_for(scheme)) for scheme in schemes]
 
 
-def _session_for(scheme: "Scheme") -> SessionConfig:
+def static_scheme(candidate: Candidate) -> "StaticInt8":
+    """The scheme of a candidate that is known to be static."""
+    from edgekit_export import StaticInt8
+
+    assert isinstance(candidate.scheme, StaticInt8)  # whoever asks has looked
+    return candidate.scheme
+
+
+def first_and_later(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
+    """Those with the target's first flavour and first calibration method, with which a search begins, and all others."""
+    from edgekit_export import DynamicInt8, StaticInt8
+
+    static = next((one.scheme for one in candidates if isinstance(one.scheme, StaticInt8)), None)
+    dynamic = next((one.scheme for one in candidates if isinstance(one.scheme, DynamicInt8)), None)
+
+    def is_first(scheme: "Scheme") -> bool:
+        if isinstance(scheme, StaticInt8) and static is not None:
+            return (scheme.flavour, scheme.method) == (static.flavour, static.method)
+        return scheme == dynamic if isinstance(scheme, DynamicInt8) else True
+
+    return [one for one in candidates if is_first(one.scheme)], [one for one in candidates if not is_first(one.scheme)]
+
+
+def of_other_flavour(candidate: Candidate, first: Sequence[Candidate], placements: "Collection[Placement]") -> bool:
+    """Whether a candidate has another flavour than those of `first`, and one of `placements` where it is static.
+
+    What a flavour wins hardly depends on the placement, so it is tried with those that were best.
+    """
+    from edgekit_export import DynamicInt8, StaticInt8
+
+    known = [one.scheme.method for one in first if isinstance(one.scheme, StaticInt8)]
+    scheme = candidate.scheme
+    return isinstance(scheme, DynamicInt8) or (
+        isinstance(scheme, StaticInt8) and scheme.placement in placements and scheme.method in known
+    )
+
+
+def _session_words(session: SessionConfig) -> list[str]:
+    """Session options in words, as names of candidates tell them; the defaults' are none."""
+    plain = SessionConfig()
+    words = [] if session.threads is None else [f"{session.threads}thread{'s' if session.threads > 1 else ''}"]
+    words += [] if session.spinning else ["nospin"]
+    words += [] if session.memory_arena else ["noarena"]
+    words += [] if session.blocked_layout else ["plainlayout"]
+    return words + ([] if session.graph_optimization == plain.graph_optimization else [session.graph_optimization])
+
+
+def session_for(scheme: "Scheme") -> SessionConfig:
     """Session options that a scheme needs: also those that edgekit's runtime sets anyway, for bundles that others open."""
     from edgekit_export.schemes import StaticInt8, parts_of
 
@@ -90,7 +141,7 @@ def _narrow(target: Target, optimize: str) -> "list[Scheme]":
     """Formats of few bits that compute in float, or nearly so."""
     weights = [_named(f"weights-{name}", "weights", target) for name in target.weights]
     half = [_named(name, "half", target) for name in target.half]
-    if optimize == "size":
+    if optimize != "latency":
         return [*weights, *half]
     # What is stored only gains no time, and of weights in blocks the first is the target's fastest.
     return [*weights[:1], *(scheme for scheme in half if not scheme.name.endswith("-stored"))]

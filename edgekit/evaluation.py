@@ -16,7 +16,7 @@ from edgekit.recipe import Arrays, Recipe, Run
 from edgekit_runtime.errors import EdgekitError, EvaluationError
 from edgekit_runtime.measurement import Interval
 
-__all__ = ["Evaluation", "Recorder", "Reference", "examples_to_certify", "fewest_to_certify"]
+__all__ = ["Evaluation", "Recorder", "Reference", "examples_to_certify", "examples_to_settle", "fewest_to_certify"]
 
 RESAMPLES = 1000
 RESAMPLES_SLOW = 200
@@ -24,6 +24,7 @@ SLOW_METRIC_S = 0.02
 SEED = 0
 RULE_OF_THREE = 3
 MOST_EXAMPLES = 1e9
+FEWEST_TO_RESAMPLE = 30
 # Metrics are differences of floats: 0.9312 − 0.9262 is a hair more than 0.005, and is meant to be inside a budget of 0.005.
 DIGITS = 12
 
@@ -220,15 +221,27 @@ def examples_to_certify(examples: int, drop: float, interval: Interval, max_drop
     return max(examples, ceil(examples * more**2)) if more < sqrt(MOST_EXAMPLES / examples) else None
 
 
+def examples_to_settle(examples: int, drop: float, interval: Interval, max_drop: float) -> int | None:
+    """How many examples would bring the interval outside the budget, were the drop to stay; ``None`` where none would.
+
+    For a candidate that was rejected although its interval reaches into the budget.
+    """
+    if drop <= max_drop or examples < 1:
+        return None
+    more = max(drop - interval[0], 0.0) / (drop - max_drop)
+    return max(examples, ceil(examples * more**2)) if more < sqrt(MOST_EXAMPLES / examples) else None
+
+
 def fewest_to_certify(metric: float, max_drop: float) -> int | None:
     """The fewest examples on which anything can be certified; ``None`` where no number is enough.
 
     A bootstrap cannot see what none of its examples shows: where no example went wrong out of n, up to 3/n of all may (the "rule
     of three", Hanley and Lippman-Hand, JAMA 249, 1983). That is a statement about shares, so it is asked of metrics that are at
-    most 1 in size, such as accuracies and correlations.
+    most 1 in size, such as accuracies and correlations. Of other metrics it asks for as many examples as resampling needs to say
+    anything (Efron and Tibshirani 1993): the bootstrap of a single example has no width.
     """
     if abs(metric) > 1:
-        return 1
+        return FEWEST_TO_RESAMPLE
     return ceil(RULE_OF_THREE / max_drop) if max_drop > RULE_OF_THREE / MOST_EXAMPLES else None
 
 

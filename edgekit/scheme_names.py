@@ -14,7 +14,7 @@ __all__ = ["grammar", "scheme_named", "sparing"]
 SHAPES = (
     "float32",
     "dynamic-FLAVOUR",
-    "static-FLAVOUR-METHOD-PLACEMENT[-tensor][-CORRECTION…], corrections in their order",
+    "static-FLAVOUR-METHOD-PLACEMENT[-tensor][-floatoutputs][-CORRECTION…], corrections in their order",
     "weights-int8-bBLOCK or weights-int4-bBLOCK, [-asymmetric][-level1]",
     "float16[-stored] and bfloat16[-stored]",
     "any integer scheme with -floattables at its end, which keeps embedding tables in float",
@@ -124,6 +124,7 @@ def _static(tokens: Sequence[str], *, tables: bool) -> "StaticInt8 | None":
         granularity="tensor" if "tensor" in tokens else "channel",
         corrections=tuple(correction for correction in CORRECTIONS if correction in tokens),
         tables=tables,
+        outputs="float" if "floatoutputs" in tokens else "integer",
     )
 
 

@@ -1,5 +1,6 @@
 """Variants: other modules for the same task, each a candidate as it is."""
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,4 +62,5 @@ def _built(recipe: Recipe, name: str, provider: Provider, folder: Path, progress
     graph.save(path)
     scheme = AsTraced(name, saturates=may_saturate(source.prepared))
     session = SessionConfig(entries={} if kind == "float32" else dict(KEEP_FLOAT_WEIGHTS))
-    return Built(Candidate(scheme, provider, session), path, kind, tuple(source.notes))
+    sha = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Built(Candidate(scheme, provider, session), path, kind, tuple(source.notes), sha256=sha)

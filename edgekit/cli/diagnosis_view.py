@@ -37,6 +37,7 @@ def show_diagnosis(diagnosis: "Diagnosis") -> None:
     heading(screen, "software")
     facts = diagnosis.onnxruntime
     rows = [("onnxruntime here", "none imports" if facts is None else f"{facts.version} with {', '.join(facts.providers)}")]
+    rows += [(plugin.package, f"{plugin.version}, works") for plugin in diagnosis.plugins if plugin.works]
     rows += [(f"{provider}", command) for provider, command in diagnosis.provider_packages.items()]
     versions = ", ".join(f"{name} {version or 'missing'}" for name, version in diagnosis.versions.items())
     pairs(screen, [*rows, ("versions", versions)])

@@ -13,7 +13,7 @@ import msgspec
 
 from edgekit_runtime.errors import EdgekitError, RecipeError
 
-__all__ = ["Status", "finish"]
+__all__ = ["Status", "finish", "finish_plainly"]
 
 
 class Status(IntEnum):
@@ -75,6 +75,13 @@ def finish(
         sys.stderr.write(f"gate not met: {sentence}\n")
     if missed:
         sys.exit(Status.GATE)
+
+
+def finish_plainly(work: Callable[[], Any], as_json: bool, debug: bool) -> None:
+    """Ends a command whose result is shown a field a line."""
+    from edgekit.cli.tables import show_fields
+
+    finish(work, document=msgspec.to_builtins, show=show_fields, as_json=as_json, debug=debug)
 
 
 def _worked(work: Callable[[], Any]) -> Any:

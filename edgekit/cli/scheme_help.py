@@ -9,7 +9,7 @@ Quantize in one scheme; deploy is what measures several and chooses.
 \b
 A scheme is one of
   dynamic-FLAVOUR
-  static-FLAVOUR-METHOD-PLACEMENT[-tensor][-CORRECTION...]
+  static-FLAVOUR-METHOD-PLACEMENT[-tensor][-floatoutputs][-CORRECTION...]
   weights-int8-bBLOCK or weights-int4-bBLOCK, [-asymmetric][-level1]
   float16[-stored] or bfloat16[-stored]
 or several joined by +, where each takes what those before it left in float.

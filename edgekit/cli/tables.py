@@ -54,7 +54,9 @@ def show_deployment(deployment: "Deployment") -> None:
     """The verdict, the candidates, why the others lost, and where the bundle is."""
     screen = Screen()
     heading(screen, f"{deployment.name} for {deployment.target}: {deployment.verdict}")
-    screen.print(Text(deployment.reason))
+    screen.print(Text(deployment.summary))
+    screen.print()
+    screen.print(Text(deployment.reason, "dim"))
     screen.print()
     columns = WIDE_COLUMNS if screen.width >= WIDE else NARROW_COLUMNS
     table = plain_table("candidate", "status", *(label for label, _ in columns), left=2)
@@ -69,6 +71,8 @@ def show_deployment(deployment: "Deployment") -> None:
         screen.print(Text(f"(measured on {counts} of {deployment.candidates[0].examples} examples only: {which})", "dim"))
     if columns is NARROW_COLUMNS:
         screen.print(Text(f"(with {WIDE} columns this table has intervals, cold start and memory; the report has all)", "dim"))
+    if len(deployment.front) > 1:
+        screen.print(Text(f"(none of these beats another; --pick takes one: {', '.join(deployment.front)})", "dim"))
     heading(screen, "why the others lost")
     pairs(screen, [(one.name, one.reason) for one in deployment.candidates if one.status != "chosen"])
     notes = [(one.name, note) for one in _worth_noting(deployment) for note in one.notes]
@@ -94,7 +98,9 @@ def show_comparison(comparison: "Comparison") -> None:
     screen.print(table)
     for gate in comparison.gates:
         word = ("holds", "bold green") if gate.holds else ("does not hold", "bold red")
-        screen.print(Text.assemble(f"{gate.name}: {gate.value:.4f} against {gate.limit:g}: ", word))
+        screen.print(Text.assemble(f"{gate.told}: ", word))
+    if comparison.junit:
+        screen.print(Text(f"gates written to {comparison.junit}", "dim"))
 
 
 def show_fields(value: Any) -> None:

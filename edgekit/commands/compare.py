@@ -1,15 +1,15 @@
 """Compare: two bundles or models side by side, with gates."""
 
 from collections.abc import Mapping, Sequence
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
+from edgekit.comparison import Comparison, Gate, Limits
+from edgekit.junit import junit_xml
 from edgekit.progress import Progress, Quiet
 from edgekit.recipe import Arrays, Recipe
 from edgekit.recipe_file import load_recipe
+from edgekit.text_file import check_text_path, write_text
 from edgekit_runtime.errors import EvaluationError, InputError
 from edgekit_runtime.measurement import Measurement, finite
 
@@ -22,56 +22,17 @@ __all__ = ["Comparison", "Gate", "compare"]
 PARITY_FEEDS = 32
 
 
-class Gate(msgspec.Struct, frozen=True):
-    """One condition: what was found, the limit, and whether it holds."""
-
-    name: str
-    value: float
-    limit: float
-    holds: bool
-
-
-class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """Two models side by side; drops, speed-up and differences are B's against A.
-
-    Attributes:
-        a: Path of the first.
-        b: Path of the second.
-        figures_a: Its figures.
-        figures_b: The second's.
-        examples: Evaluation examples behind the metric.
-        gates: The conditions that were asked for.
-    """
-
-    a: str
-    b: str
-    figures_a: Measurement
-    figures_b: Measurement
-    examples: int
-    gates: list[Gate]
-
-    @property
-    def passed(self) -> bool:
-        """Whether all gates hold."""
-        return all(gate.holds for gate in self.gates)
-
-    def document(self) -> dict[str, Any]:
-        """The JSON document of ``edgekit compare --json``."""
-        return {
-            "a": {"path": self.a, **msgspec.to_builtins(self.figures_a)},
-            "b": {"path": self.b, **msgspec.to_builtins(self.figures_b)},
-            "examples": self.examples,
-            "gates": msgspec.to_builtins(self.gates),
-            "passed": self.passed,
-        }
-
-
 def compare(
     a: str | Path,
     b: str | Path,
     *,
     recipe: Recipe | str | Path | None = None,
     max_drop: float | None = None,
+    require_certified: bool = False,
+    min_speedup: float | None = None,
+    max_size_ratio: float | None = None,
+    min_sqnr_db: float | None = None,
+    junit: str | Path | None = None,
     rounds: int = 25,
     check_isa: bool = True,
     progress: Progress | None = None,
@@ -83,14 +44,20 @@ def compare(
         b: What is compared with it.
         recipe: Where examples and the metric come from; without one, accuracy is not compared.
         max_drop: A gate: what B may lose of the metric against A.
+        require_certified: A gate: the worst end of what it loses must be inside `max_drop`, too, on enough examples to say so.
+        min_speedup: A gate: how many times as fast as A B must be, at the lower end of the interval.
+        max_size_ratio: A gate: how many times A's files B's may weigh.
+        min_sqnr_db: A gate: how near to A's outputs B's must be, in dB.
+        junit: An ``.xml`` file that the gates are written to as JUnit reports tests.
         rounds: Interleaved timing rounds.
         check_isa: Refuse a bundle whose figures do not hold on this machine's instruction sets.
         progress: Told what is going on.
 
     Raises:
         BundleError: A bundle is damaged.
-        EvaluationError: A gate on the metric was asked for and there is none.
+        EvaluationError: A gate on the metric was asked for and there is none, or a limit is no limit.
         InputError: The two take different inputs.
+        OutputError: The JUnit file could not be written.
     """
     from edgekit.evaluation import Evaluation
     from edgekit.labs.host import HostLab
@@ -98,13 +65,16 @@ def compare(
     from edgekit_runtime.timing import speedup
 
     progress = progress or Quiet()
-    if max_drop is not None and (not isfinite(max_drop) or max_drop < 0):
-        raise EvaluationError(f"compare: max_drop={max_drop}, expected a finite number of at least 0")
+    limits = Limits(max_drop, require_certified, min_speedup, max_size_ratio, min_sqnr_db)
+    if junit is not None:
+        if limits == Limits():
+            raise EvaluationError("compare --junit: no gate was asked for; give --max-drop, --min-speedup, or another one")
+        check_text_path(Path(junit), ".xml")
     models = {"a": load(a, check_isa=check_isa), "b": load(b, check_isa=check_isa)}
     _check_inputs(models["a"], models["b"], a, b)
     loaded = recipe if recipe is None or isinstance(recipe, Recipe) else load_recipe(recipe)
     evaluation = Evaluation(loaded) if loaded and loaded.evaluation and loaded.metric else None
-    if max_drop is not None and evaluation is None:
+    if limits.need_metric and evaluation is None:
         raise EvaluationError("compare --max-drop: a metric is needed; give --recipe with evaluation and metric")
     figures: dict[str, dict[str, Any]] = {"a": {"max_abs_diff": 0.0}, "b": {}}
     feeds = _evaluate(models, evaluation, figures, progress) if evaluation is not None else _feeds(list(models.values()), loaded)
@@ -116,18 +86,19 @@ def compare(
     for key, (value, bounds) in {"a": (1.0, (1.0, 1.0)), "b": (ratio.value, ratio.interval)}.items():
         figures[key] |= {"latency_ms": timings[key].median_ms, "latency_p99_ms": timings[key].p99_ms}
         figures[key] |= {"speedup": value, "speedup_ci": bounds, **_fresh(models[key], feeds[0])}
-    gates = []
-    if max_drop is not None:
-        drop = figures["b"]["metric_drop"]
-        gates.append(Gate("max_drop", drop, max_drop, drop <= max_drop))
-    return Comparison(
+    one, other, examples = Measurement(**figures["a"]), Measurement(**figures["b"]), len(evaluation) if evaluation else 0
+    comparison = Comparison(
         a=str(a),
         b=str(b),
-        figures_a=Measurement(**figures["a"]),
-        figures_b=Measurement(**figures["b"]),
-        examples=len(evaluation) if evaluation else 0,
-        gates=gates,
+        figures_a=one,
+        figures_b=other,
+        examples=examples,
+        gates=limits.gates(one, other, examples),
+        junit=str(junit) if junit is not None else None,
     )
+    if junit is not None:
+        write_text(Path(junit), junit_xml(comparison))
+    return comparison
 
 
 def _check_inputs(one: "Model", other: "Model", a: str | Path, b: str | Path) -> None:

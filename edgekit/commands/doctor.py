@@ -12,6 +12,7 @@ from edgekit.checkup.findings import Finding
 from edgekit.checkup.integer_probes import OnnxruntimeFacts, ProbeResult
 from edgekit.checkup.known_bad import Host, known_bad
 from edgekit.checkup.packages import installed_versions, onnxruntime_distributions, package_findings
+from edgekit.checkup.plugin_probe import PluginReport, plugin_findings, probe_plugins
 from edgekit.checkup.probe_process import probe_findings, run_probes
 from edgekit.checkup.surroundings import Surroundings, isa_in_words, surrounding_findings, surroundings
 from edgekit_runtime.machine import Machine, machine
@@ -19,7 +20,6 @@ from edgekit_runtime.machine import Machine, machine
 __all__ = ["Diagnosis", "doctor"]
 
 PROVIDER_PACKAGES = {
-    "OpenVINOExecutionProvider": "onnxruntime-ep-openvino",
     "QNNExecutionProvider": "onnxruntime-qnn",
     "WebGpuExecutionProvider": "onnxruntime-ep-webgpu",
 }
@@ -35,6 +35,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
         versions: Versions of packages; ``None`` for what is missing.
         onnxruntime: Version, providers and build of the onnxruntime that imports here; ``None`` where none does.
         provider_packages: What to install for providers that come in a package of their own and are missing.
+        plugins: Providers that edgekit registers itself, with their versions and whether they work.
         probes: What the integer probes saw.
         findings: What was found, worst first.
     """
@@ -45,6 +46,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str | None]
     onnxruntime: OnnxruntimeFacts | None
     provider_packages: dict[str, str]
+    plugins: list[PluginReport]
     probes: list[ProbeResult]
     findings: list[Finding]
 
@@ -67,12 +69,16 @@ def doctor() -> Diagnosis:
     report = run_probes()
     here, around = machine(), surroundings()
     versions, builds = installed_versions(), onnxruntime_distributions()
+    # Telling which plugins there are imports onnxruntime, which the probes have seen to be safe.
+    plugins = probe_plugins() if report.onnxruntime is not None else []
+    packages = PROVIDER_PACKAGES | {plugin.provider: plugin.package for plugin in plugins}
     installed = {name: version for name, version in versions.items() if version is not None}
     host = Host(here.architecture, platform.system(), processor_flags(_cpuinfo()))
     found = [
         *package_findings(versions, builds),
         *known_bad(installed, host),
         *probe_findings(report, here.isa),
+        *plugin_findings(plugins),
         *surrounding_findings(around),
     ]
     return Diagnosis(
@@ -82,8 +88,9 @@ def doctor() -> Diagnosis:
         versions=versions,
         onnxruntime=report.onnxruntime,
         provider_packages={
-            provider: f"pip install {package}" for provider, package in PROVIDER_PACKAGES.items() if package not in installed
+            provider: f"pip install {package}" for provider, package in packages.items() if package not in installed
         },
+        plugins=plugins,
         probes=report.results,
         findings=sorted(found, key=lambda finding: ("problem", "warning", "ok").index(finding.severity)),
     )

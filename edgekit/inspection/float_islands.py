@@ -12,7 +12,7 @@ from edgekit.inspection.wiring import Wiring, count_operators, label
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["FloatIsland", "find_float_islands"]
+__all__ = ["FloatIsland", "find_float_islands", "island_nodes"]
 
 LEAVES_INTEGERS = ("DequantizeLinear", "MatMulIntegerToFloat")
 STOPS = frozenset({"Shape", "Size", "QuantizeLinear", "DequantizeLinear"})
@@ -38,9 +38,7 @@ class FloatIsland(msgspec.Struct, frozen=True):
 
 def find_float_islands(wiring: Wiring) -> list[FloatIsland]:
     """The float islands of an optimized graph, those of one shape together, most conversions first."""
-    after = _reach(wiring, [node for node in wiring.nodes if node.op_type in LEAVES_INTEGERS and _of_activation(wiring, node)])
-    before = _reach(wiring, [node for node in wiring.nodes if node.op_type == "QuantizeLinear"], backwards=True)
-    members = {id(node): node for node in wiring.nodes if id(node) in after and id(node) in before}
+    members = {id(node): node for node in island_nodes(wiring)}
     kinds: dict[tuple[tuple[str, int], ...], list[FloatIsland]] = {}
     for nodes in _components(wiring, members):
         inputs = {name for node in nodes for name in node.input if name}
@@ -61,6 +59,13 @@ def find_float_islands(wiring: Wiring) -> list[FloatIsland]:
         for group in kinds.values()
     ]
     return sorted(islands, key=lambda island: -island.dequantize - island.quantize)
+
+
+def island_nodes(wiring: Wiring) -> list[onnx.NodeProto]:
+    """The nodes of all float islands, in graph order."""
+    after = _reach(wiring, [node for node in wiring.nodes if node.op_type in LEAVES_INTEGERS and _of_activation(wiring, node)])
+    before = _reach(wiring, [node for node in wiring.nodes if node.op_type == "QuantizeLinear"], backwards=True)
+    return [node for node in wiring.nodes if id(node) in after and id(node) in before]
 
 
 def _leaves(node: onnx.NodeProto) -> bool:

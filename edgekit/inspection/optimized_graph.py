@@ -13,7 +13,7 @@ from edgekit.inspection.wiring import Wiring, count_operators
 from edgekit_runtime.errors import SessionError
 from edgekit_runtime.session import CPU, Provider, SessionConfig, session_options, short_reason
 
-__all__ = ["OptimizedGraph", "optimize"]
+__all__ = ["OptimizedGraph", "optimize", "optimized_wiring"]
 
 
 class OptimizedGraph(msgspec.Struct, frozen=True):
@@ -47,6 +47,24 @@ def optimize(path: Path, provider: Provider, config: SessionConfig) -> Optimized
     Raises:
         SessionError: onnxruntime refuses the model.
     """
+    wiring, provider, reason = optimized_wiring(path, provider, config)
+    return OptimizedGraph(
+        provider=provider.name,
+        level=config.graph_optimization,
+        fallback_reason=reason,
+        nodes=len(wiring.nodes),
+        operators=count_operators(wiring.nodes),
+        surviving=find_surviving_qdq(wiring),
+        islands=find_float_islands(wiring),
+    )
+
+
+def optimized_wiring(path: Path, provider: Provider, config: SessionConfig) -> tuple[Wiring, Provider, str | None]:
+    """The optimized graph itself, the provider that it is of, and why that is not the one asked for.
+
+    Raises:
+        SessionError: onnxruntime refuses the model.
+    """
     import onnx
     import onnxruntime as ort
 
@@ -67,17 +85,7 @@ def optimize(path: Path, provider: Provider, config: SessionConfig) -> Optimized
             except Exception as error:
                 raise SessionError(f"inspect {path}: onnxruntime {ort.__version__} refuses it: {short_reason(error)}") from error
         # The weights stay in a file beside it: only the structure is wanted.
-        proto = onnx.load(saved, load_external_data=False)
-    wiring = Wiring(proto)
-    return OptimizedGraph(
-        provider=provider.name,
-        level=config.graph_optimization,
-        fallback_reason=reason,
-        nodes=len(wiring.nodes),
-        operators=count_operators(wiring.nodes),
-        surviving=find_surviving_qdq(wiring),
-        islands=find_float_islands(wiring),
-    )
+        return Wiring(onnx.load(saved, load_external_data=False)), provider, reason
 
 
 def _save(path: Path, provider: Provider, config: SessionConfig, saved: Path) -> None:

@@ -17,7 +17,7 @@ from edgekit.inspection.wiring import MOVEMENT, Wiring, label
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["GRAPH_INPUT", "GRAPH_OUTPUT", "REQUANTIZATION", "Blocker", "SurvivingQdq", "find_surviving_qdq"]
+__all__ = ["GRAPH_INPUT", "GRAPH_OUTPUT", "REQUANTIZATION", "Blocker", "SurvivingQdq", "blocked_by", "find_surviving_qdq"]
 
 GRAPH_INPUT = "graph input"
 GRAPH_OUTPUT = "graph output"
@@ -93,7 +93,7 @@ def find_surviving_qdq(wiring: Wiring) -> SurvivingQdq:
         if node.op_type not in left:
             continue
         left[node.op_type] += 1
-        found = _before(wiring, node) if node.op_type == "QuantizeLinear" else _after(wiring, node)
+        found = blocked_by(wiring, node)
         inside += any(operator not in (GRAPH_INPUT, GRAPH_OUTPUT) for operator, _ in found)
         for operator in dict.fromkeys(operator for operator, _ in found):
             counts.setdefault(operator, [0, 0])[node.op_type == "DequantizeLinear"] += 1
@@ -107,6 +107,11 @@ def find_surviving_qdq(wiring: Wiring) -> SurvivingQdq:
     ]
     blockers.sort(key=lambda row: (row.operator in (GRAPH_INPUT, GRAPH_OUTPUT), -row.quantize - row.dequantize, row.operator))
     return SurvivingQdq(left["QuantizeLinear"], left["DequantizeLinear"], inside, blockers)
+
+
+def blocked_by(wiring: Wiring, node: onnx.NodeProto) -> list[tuple[str, str]]:
+    """What keeps one QuantizeLinear or DequantizeLinear alive: types of operators, or what stands for one, with their names."""
+    return _before(wiring, node) if node.op_type == "QuantizeLinear" else _after(wiring, node)
 
 
 def _before(wiring: Wiring, node: onnx.NodeProto) -> list[tuple[str, str]]:

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
 
+import msgspec
+
 from edgekit.recipe import Arrays
 from edgekit_runtime.fresh_process import FreshRun, run_in_fresh_process
 from edgekit_runtime.model import Model
@@ -79,7 +81,7 @@ class HostLab:
         """What stands in on this machine for a target's provider and session options."""
         if not self.exact:
             return provider, session
-        return Provider(), SessionConfig(session.threads, session.graph_optimization, {**session.entries, **PRECISE})
+        return Provider(), msgspec.structs.replace(session, entries={**session.entries, **PRECISE})
 
 
 def _call(name: str, model: Model, feed: Arrays) -> Callable[[], object]:

@@ -11,8 +11,8 @@ from edgekit.report.axes_range import DropRange, drop_range, needs_log
 from edgekit.report.label_placement import Box, place_labels
 from edgekit.report.numbers import drop_decimals, fixed, plain
 from edgekit.report.off_scale import band_height, draw_band
-from edgekit.report.points import Point
-from edgekit.report.svg import MUTED, PAGE, REJECTED, ZONE, inline_svg, plot_style
+from edgekit.report.points import Point, Untested, front_line, untested_of
+from edgekit.report.svg import CHOSEN, MUTED, PAGE, REJECTED, ZONE, inline_svg, plot_style
 from edgekit.report.words import LATENCY_LABELS
 
 if TYPE_CHECKING:
@@ -52,12 +52,15 @@ def tradeoff(deployment: Deployment, points: Sequence[Point], width: int, prefix
         _latency_axis(axes, points, deployment.measured)
         _drop_axis(axes, ticks)
         _budget(axes, points, limits, deployment, named)
+        _front(axes, points, limits)
         _marks(axes, near, limits)
         frame = Box(left + 4, bottom + band + 4, width - right, height - top)
         _labels(axes, near, limits, frame, deployment.max_drop, named)
         if beyond:
             draw_band(axes, beyond, limits, main, drop_decimals(deployment.max_drop), named)
-        titles = {point.gid: point.tooltip for point in points}
+        untested = untested_of(deployment, points)
+        _rug(axes, untested)
+        titles = {point.gid: point.tooltip for point in points} | {one.gid: one.tooltip for one in untested}
         label = f"Scatter plot of metric drop against latency for {len(points)} models. The candidates table has its figures."
         return inline_svg(figure, prefix, label, titles)
 
@@ -144,6 +147,36 @@ def _budget(axes: "Axes", points: Sequence[Point], limits: DropRange, deployment
         axes.annotate(words, (low, limits.best), xytext=(8, -11), color=MUTED, **small)
 
 
+def _front(axes: "Axes", points: Sequence[Point], limits: DropRange) -> None:
+    """The front as steps: whoever wants less lost, or less latency, than a corner of it has to pay for it."""
+    line = front_line(points)
+    if len(line) < 2:
+        return
+    xs, ys = [line[0][0]], [limits.worst]
+    for latency_ms, drop in line:
+        xs += [latency_ms, latency_ms]
+        ys += [ys[-1], limits.clipped(drop)]
+    xs.append(axes.get_xlim()[1])
+    ys.append(ys[-1])
+    axes.plot(xs, ys, color=CHOSEN, linewidth=1.5, alpha=0.55, zorder=1.8, solid_joinstyle="miter", gid="front")
+
+
+def _rug(axes: "Axes", untested: Sequence[Untested]) -> None:
+    """A tick on the latency axis for each candidate whose metric was not measured."""
+    for one in untested:
+        axes.plot(
+            [one.latency_ms],
+            [0.0],
+            transform=axes.get_xaxis_transform(),
+            clip_on=False,
+            marker="|",
+            markersize=9,
+            markeredgecolor=MUTED,
+            markeredgewidth=1.2,
+            gid=one.gid,
+        )
+
+
 def _marks(axes: "Axes", points: Sequence[Point], limits: DropRange) -> None:
     for point in points:
         drop = limits.clipped(point.drop)
@@ -152,7 +185,8 @@ def _marks(axes: "Axes", points: Sequence[Point], limits: DropRange) -> None:
             axes.plot([point.latency_ms] * 2, [limits.clipped(end) for end in point.drop_ci], **bar)
         if point.latency_ci is not None:
             axes.plot(point.latency_ci, [drop] * 2, **bar)
-        solid = point.role in ("float", "chosen")
+        # Filled is sure: float, and what is certified.
+        solid = point.role == "float" or (point.certainty == "certified" and point.role in ("chosen", "beaten"))
         axes.plot(
             [point.latency_ms],
             [drop],
@@ -160,7 +194,7 @@ def _marks(axes: "Axes", points: Sequence[Point], limits: DropRange) -> None:
             markersize=12 if point.role == "chosen" else 8,
             markerfacecolor=point.ink if solid else PAGE,
             markeredgecolor=PAGE if solid else point.ink,
-            markeredgewidth=1.0 if solid else 1.6,
+            markeredgewidth=1.0 if solid else 3.0 if point.role == "chosen" else 1.6,
             zorder=4 if point.role == "chosen" else 3,
             gid=point.gid,
         )

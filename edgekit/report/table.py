@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from edgekit.deployment import Deployment
+from edgekit.deployment import CandidateResult, Deployment
 from edgekit.report.numbers import DASH, decibels, drop_decimals, fixed, interval, megabytes, ratio, significant, with_unit
-from edgekit.report.words import LATENCY_LABELS, is_float_itself, size_ratio
+from edgekit.report.words import LATENCY_LABELS, certainty, is_float_itself, size_ratio
 from edgekit_runtime.measurement import Measurement
 
 __all__ = ["Cell", "Row", "Tile", "candidate_rows", "tiles"]
@@ -22,7 +22,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One candidate; the float model has no number and the status ``reference``."""
+    """One candidate; the float model has no number and the status ``reference``.
+
+    `facts` are what else is known of it in a few words each: how sure its accuracy is, what runs it, in which stage it was tried.
+    """
 
     number: int | None
     name: str
@@ -30,6 +33,7 @@ class Row:
     reason: str
     notes: list[str]
     cells: list[Cell]
+    facts: list[str]
 
 
 @dataclass(frozen=True)
@@ -52,13 +56,25 @@ def candidate_rows(deployment: Deployment) -> list[Row]:
             candidate.reason,
             list(candidate.notes),
             _cells(candidate.measurement, budget, measured, spread=not is_float_itself(candidate, deployment.baseline)),
+            _facts(candidate, deployment),
         )
         for number, candidate in enumerate(deployment.candidates, 1)
     ]
     if any(is_float_itself(candidate, deployment.baseline) for candidate in deployment.candidates):
         return rows
     reason = "The model that all candidates are compared with."
-    return [Row(None, "float", "reference", reason, [], _cells(deployment.baseline, budget, measured, spread=False)), *rows]
+    return [Row(None, "float", "reference", reason, [], _cells(deployment.baseline, budget, measured, spread=False), []), *rows]
+
+
+def _facts(candidate: CandidateResult, deployment: Deployment) -> list[str]:
+    facts = [
+        f"accuracy {certainty(candidate, deployment)}" if certainty(candidate, deployment) else "",
+        "on the front" if candidate.name in deployment.front else "",
+        candidate.provider.removesuffix("ExecutionProvider"),
+        candidate.session,
+        f"stage: {candidate.stage}" if candidate.stage else "",
+    ]
+    return [fact for fact in facts if fact]
 
 
 def _cells(figures: Measurement, max_drop: float, measured: str, spread: bool) -> list[Cell]:
@@ -102,12 +118,19 @@ def tiles(deployment: Deployment) -> list[Tile]:
             fixed(after.metric_drop, decimals),
             _change(fixed(before.metric, decimals), fixed(after.metric, decimals)),
         ),
-        Tile(
+        _memory_tile(before, after)
+        if deployment.optimize == "memory"
+        else Tile(
             "Cold start",
             with_unit(after.cold_start_ms, "ms"),
             _change(with_unit(before.cold_start_ms, "ms"), with_unit(after.cold_start_ms, "ms")),
         ),
     ]
+
+
+def _memory_tile(before: Measurement, after: Measurement) -> Tile:
+    now = _megabytes(after.peak_rss_bytes)
+    return Tile("Peak memory", now, _change(_megabytes(before.peak_rss_bytes), now))
 
 
 def _megabytes(size_bytes: int | None) -> str:

@@ -2,10 +2,12 @@
 
 from edgekit.deployment import CandidateResult, Deployment
 from edgekit.report.numbers import drop_decimals, fixed, interval, plain, ratio
+from edgekit.verdict import FLOAT, is_certified
 from edgekit_runtime.measurement import Measurement
 
 __all__ = [
     "LATENCY_LABELS",
+    "certainty",
     "headline",
     "how_measured",
     "is_float_itself",
@@ -39,13 +41,26 @@ PLACES = {
 
 
 def is_float_itself(candidate: CandidateResult, baseline: Measurement) -> bool:
-    """Whether a candidate is the float model that the others are compared with, rather than a variant of it."""
+    """Whether a candidate is the float model that the others are compared with, rather than a variant of it.
+
+    The search tries float32 with other providers and settings, too: these have names of their own, and the same figures where
+    nothing was timed.
+    """
     figures = candidate.measurement
-    return candidate.kind == "float32" and (figures.metric, figures.latency_ms, figures.size_bytes) == (
+    return (candidate.name, candidate.kind) == (FLOAT, "float32") and (figures.metric, figures.latency_ms, figures.size_bytes) == (
         baseline.metric,
         baseline.latency_ms,
         baseline.size_bytes,
     )
+
+
+def certainty(candidate: CandidateResult, deployment: Deployment) -> str:
+    """``certified`` or ``accepted`` for a candidate inside the budget; nothing for others, and for float, which loses nothing."""
+    figures, budget = candidate.measurement, deployment.max_drop
+    if is_float_itself(candidate, deployment.baseline) or figures.metric_drop is None or figures.metric_drop > budget:
+        return ""
+    sure = is_certified(figures, candidate.examples, deployment.baseline.metric, budget)
+    return "certified" if sure else "accepted"
 
 
 def how_measured(deployment: Deployment) -> str:
@@ -77,12 +92,15 @@ def verdict_name(deployment: Deployment) -> str:
 
 
 def standing(deployment: Deployment) -> str:
-    """``unchanged``, ``certified``, ``accepted`` or ``metric not measured``."""
+    """``unchanged``, ``certified``, ``accepted``, ``metric not measured`` or, for a pick, ``outside the budget``."""
     if is_float_itself(deployment.chosen, deployment.baseline):
         return "unchanged"
     if deployment.certified:
         return "certified"
-    return "accepted" if deployment.chosen.measurement.metric_drop is not None else "metric not measured"
+    drop = deployment.chosen.measurement.metric_drop
+    if drop is None:
+        return "metric not measured"
+    return "accepted" if drop <= deployment.max_drop else "outside the budget"
 
 
 def size_ratio(deployment: Deployment) -> float | None:
@@ -94,18 +112,21 @@ def size_ratio(deployment: Deployment) -> float | None:
 def headline(deployment: Deployment) -> str:
     """The verdict in one sentence."""
     chosen = deployment.chosen
-    wish = "smaller" if deployment.optimize == "size" else "faster"
+    wish = {"size": "smaller", "memory": "more sparing of memory"}.get(deployment.optimize, "faster")
     if is_float_itself(chosen, deployment.baseline):
         within = f"stayed inside the budget of {plain(deployment.max_drop)}"
         if chosen.measurement.metric_drop is None:
             within = "could be shown to be safe"
+        if deployment.picked:
+            return "The float model ships as it is, because it was picked by hand."
         return f"The float model ships as it is: no candidate was {wish} than float and also {within}."
     place = PLACES.get(deployment.measured, "")
     predicates = [_speed(chosen.measurement, place), _size(size_ratio(deployment))]
     known = " and ".join(predicate for predicate in predicates if predicate)
     compared = f"it is {known}, and " if known else ""
     unknown = "" if chosen.measurement.speedup else "; its latency was not measured"
-    return f"{chosen.name} ships: {compared}{_metric(deployment)}{unknown}."
+    picked = ", because it was picked by hand" if deployment.picked else ""
+    return f"{chosen.name} ships{picked}: {compared}{_metric(deployment)}{unknown}."
 
 
 def _speed(figures: Measurement, place: str) -> str:

@@ -13,6 +13,21 @@ from onnx import TensorProto, helper, numpy_helper
 SIDE = 8
 CLASSES = 4
 
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_cache_of_the_user(tmp_path_factory):
+    """Fixtures of the whole session keep what they measure in a folder of the session's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGEKIT_CACHE", str(tmp_path_factory.mktemp("session-cache")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    """No test finds what another one measured."""
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
 # Which quadrant of an 8×8 image is brighter. The model's file lies beside the recipe.
 RECIPE = """
 from pathlib import Path
@@ -123,12 +138,14 @@ def project(tmp_path):
 @pytest.fixture
 def quick(monkeypatch):
     """Fewer timing rounds and processes: what is tested is not how sure the figures are."""
-    import edgekit.measuring_speed as speed
+    import edgekit.search.heats as heats
+    import edgekit.search.search as search
 
-    monkeypatch.setattr(speed, "SCREENING_ROUNDS", 3)
-    monkeypatch.setattr(speed, "ROUNDS", 5)
-    monkeypatch.setattr(speed, "CONFIRMATION_ROUNDS", 5)
-    monkeypatch.setattr(speed, "CONFIRMATION_STARTS", 1)
+    monkeypatch.setattr(heats, "SCREENING_ROUNDS", 3)
+    monkeypatch.setattr(search, "RACE_ROUNDS", 3)
+    monkeypatch.setattr(search, "FINAL_ROUNDS", 5)
+    monkeypatch.setattr(search, "CONFIRMATION_ROUNDS", 5)
+    monkeypatch.setattr(search, "CONFIRMATION_STARTS", 1)
 
 
 @dataclass(frozen=True)

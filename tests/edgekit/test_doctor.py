@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from edgekit.checkup.integer_probes import PROBES, OnnxruntimeFacts, Probe, ProbeResult, run_probe
@@ -17,10 +18,12 @@ from edgekit.checkup.packages import (
     onnxruntime_distributions,
     package_findings,
 )
+from edgekit.checkup.plugin_probe import plugin_findings, probe_plugins
 from edgekit.checkup.probe_process import ProbeReport, probe_findings, run_probes
 from edgekit.checkup.surroundings import Surroundings, isa_in_words, surrounding_findings, surroundings
 from edgekit.commands.doctor import doctor, processor_flags
 from edgekit_runtime.machine import machine
+from edgekit_runtime.plugins import OPENVINO, PLUGINS, available_providers
 
 ROOT = Path(__file__).parents[2]
 
@@ -268,3 +271,50 @@ def test_instruction_sets_in_words():
 def test_processor_flags():
     assert processor_flags("processor : 0\nFeatures\t: fp asimd atomics\n") == {"fp", "asimd", "atomics"}
     assert processor_flags("") == frozenset()
+
+
+def plugin_probe(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def the_plugin(monkeypatch, code: str, **changes):
+    """What is reported of OpenVINO's plugin, installed as `json`, where its probe runs `code`."""
+    plugin = msgspec.structs.replace(PLUGINS[OPENVINO], **{"module": "json", "package": "msgspec", **changes})
+    monkeypatch.setitem(PLUGINS, OPENVINO, plugin)
+    return next(report for report in probe_plugins(plugin_probe(code)) if report.provider == OPENVINO)
+
+
+def test_a_plugin_that_works_is_said_with_its_version(monkeypatch):
+    report = the_plugin(monkeypatch, "pass")
+    assert (report.works, report.version) == (True, msgspec.__version__)
+    (finding,) = plugin_findings([report])
+    assert (finding.severity, finding.what) == ("ok", f"msgspec {msgspec.__version__} works")
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("import sys; print('it takes no device', file=sys.stderr); sys.exit(3)", "it takes no device"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "brought its process down (SIGSEGV)"),
+        ("raise ImportError('libtbb is missing')", "brought its process down (exit status 1: ImportError: libtbb is missing)"),
+    ],
+)
+@pytest.mark.skipif(platform.system() == "Windows", reason="kills itself with a POSIX signal")
+def test_a_plugin_that_does_not_work_says_why(monkeypatch, code, told):
+    report = the_plugin(monkeypatch, code)
+    assert not report.works
+    (finding,) = plugin_findings([report])
+    assert finding.severity == "warning"
+    assert told in finding.why
+
+
+def test_a_plugin_that_is_not_installed_is_no_finding(monkeypatch):
+    report = the_plugin(monkeypatch, "raise SystemExit('never run')", module="no_such_module_of_openvino")
+    assert (report.works, report.version) == (False, None)
+    assert plugin_findings([report]) == []
+
+
+def test_the_doctor_agrees_with_what_can_be_opened(diagnosis):
+    assert {plugin.provider for plugin in diagnosis.plugins if plugin.works} == set(available_providers()) & set(PLUGINS)
+    missing = {plugin.provider for plugin in diagnosis.plugins if plugin.version is None}
+    assert missing <= set(diagnosis.provider_packages)

@@ -33,6 +33,7 @@ STATIC = st.builds(
     granularity=st.sampled_from(["channel", "tensor"]),
     corrections=st.sets(st.sampled_from(CORRECTIONS)).map(lambda some: tuple(one for one in CORRECTIONS if one in some)),
     tables=st.booleans(),
+    outputs=st.sampled_from(["integer", "float"]),
 )
 DYNAMIC = st.builds(DynamicInt8, FLAVOUR, tables=st.booleans())
 WEIGHTS = st.builds(
@@ -93,6 +94,7 @@ def test_the_help_lists_all_that_there_is(cli):
     """It is written by hand, so that ``--help`` need not import torch."""
     ended = cli("quantize", "--help")
     words = set(re.findall(r"[\w]+", ended.out))
+    assert "[-tensor][-floatoutputs][-CORRECTION...]" in ended.out
     assert {*FLAVOURS, *METHODS, *PLACEMENTS, *CORRECTIONS, *map(str, BLOCKS)} <= words
 
 

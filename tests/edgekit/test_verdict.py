@@ -1,8 +1,10 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit.evaluation import examples_to_certify
-from edgekit.verdict import Tried, decide
+from edgekit.evaluation import examples_to_certify, examples_to_settle, fewest_to_certify
+from edgekit.verdict import Tried, accuracy_gate, decide, front
+from edgekit_runtime.errors import RecipeError
 from edgekit_runtime.measurement import Measurement
 
 BASE = Tried("float32", "float32", Measurement(metric=0.9, metric_drop=0.0, metric_drop_ci=(0, 0), size_bytes=1000), 100)
@@ -22,6 +24,7 @@ def candidates(draw, measured_metric=True):
             **(metric if measured_metric and draw(st.integers(0, 9)) else {}),
             **(timing if draw(st.integers(0, 9)) else {}),
             size_bytes=draw(st.integers(1, 2000)),
+            peak_rss_bytes=draw(st.none() | st.integers(50_000_000, 200_000_000)),
             sqnr_db=draw(st.none() | st.floats(-10, 80)),
             max_abs_diff=draw(st.none() | st.sampled_from([0.0, 1.0])),
         )
@@ -34,6 +37,8 @@ def well_formed(verdict, tried):
     assert [name for name, (status, _) in verdict.outcomes.items() if status == "chosen"] == [verdict.chosen]
     assert all(reason.strip() for _, reason in verdict.outcomes.values())
     assert verdict.reason
+    assert verdict.chosen in verdict.front
+    assert set(verdict.front) <= set(verdict.outcomes)
 
 
 @given(candidates(), st.floats(0, 0.1), st.sampled_from(["latency", "size"]))
@@ -155,3 +160,101 @@ def test_examples_to_certify_grow_with_the_interval_and_the_drop(examples, drop,
     assert examples_to_certify(examples, drop, (drop - half, drop + half), max_drop + 0.01) <= needed
     if drop + half <= max_drop:
         assert needed <= examples + 1
+
+
+@given(candidates(), st.floats(0, 0.1), st.data())
+def test_what_is_picked_ships_and_its_failings_are_said(tried, max_drop, data):
+    names = ["float32", *(one.name for one in tried)]
+    name = data.draw(st.sampled_from(names))
+    picked = next((one for one in tried if one.name == name), BASE)
+    if picked.failure:
+        with pytest.raises(RecipeError, match="it would not load"):
+            decide(BASE, tried, max_drop, "latency", pick=name)
+        return
+    verdict = decide(BASE, tried, max_drop, "latency", pick=name)
+    well_formed(verdict, tried)
+    assert (verdict.chosen, verdict.picked) == (name, True)
+    assert "picked by hand" in verdict.reason
+    refused = decide(BASE, tried, max_drop, "latency").outcomes[name]
+    if refused[0] == "rejected":
+        assert f"although it would be rejected: {refused[1]}" in verdict.reason
+    if picked.measurement.metric_drop is None or picked.measurement.metric_drop > max_drop:
+        assert not verdict.certified
+        assert "accepted: " not in verdict.reason
+
+
+def test_a_pick_that_is_not_there_lists_the_front():
+    with pytest.raises(RecipeError, match=r"none that was tried has this name; .*: near, small; tried as well: float32, worse$"):
+        decide(BASE, [made("near", 2.0), made("small", 1.5, size_bytes=100), made("worse", 1.4)], 0.01, "latency", pick="fastest")
+
+
+@given(candidates(), st.floats(0, 0.1), st.sampled_from(["latency", "size", "memory"]))
+def test_nothing_on_the_front_is_beaten_and_what_is_not_is_beaten_by_something(tried, max_drop, optimize):
+    ahead = front(BASE, tried, max_drop)
+    assert ahead
+    inside = {one.name: one for one in tried if not one.failure and accuracy_gate(one, BASE, max_drop) is None}
+    assert set(ahead) <= {"float32", *inside}
+    timed = [one for one in inside.values() if one.measurement.speedup is not None]
+    fastest = max([1.0, *(one.measurement.speedup for one in timed)])
+    on_it = [inside[name].measurement.speedup or 0.0 if name in inside else 1.0 for name in ahead]
+    assert max(on_it) == fastest
+    verdict = decide(BASE, tried, max_drop, optimize)
+    assert [name for name in verdict.front if name in ahead] == ahead
+
+
+def test_intervals_that_overlap_are_no_win():
+    plain = made("plain", 2.0, drop=0.002, ci=(-0.001, 0.005))
+    as_good = made("as-good", 2.0, drop=0.003, ci=(0.0, 0.006))
+    assert front(BASE, [plain, as_good], 0.01) == ["plain", "as-good"]
+    slower = made("slower", 1.5, drop=0.001, ci=(-0.002, 0.004))
+    assert front(BASE, [plain, slower], 0.01) == ["plain"]
+    surely_better = made("surely-better", 1.5, drop=-0.01, ci=(-0.012, -0.008))
+    assert front(BASE, [plain, surely_better], 0.01) == ["plain", "surely-better"]
+    smaller = made("smaller", 1.2, drop=0.003, ci=(0.0, 0.006), size_bytes=300)
+    assert front(BASE, [plain, smaller], 0.01) == ["plain", "smaller"]
+    assert front(BASE, [made("lossy", 3.0, drop=0.2, ci=(0.19, 0.21)), plain], 0.01) == ["plain"]
+
+
+MEGABYTE = 1_000_000
+
+
+def test_memory_is_compared_above_an_empty_process():
+    base = Tried("float32", "float32", Measurement(metric=0.9, metric_drop=0.0, peak_rss_bytes=100 * MEGABYTE, size_bytes=9), 400)
+    half = made("half", 0.8, peak_rss_bytes=80 * MEGABYTE)
+    same = made("same", 2.0, peak_rss_bytes=int(99.5 * MEGABYTE))
+    unknown = made("unknown", 2.0)
+    verdict = decide(base, [half, same, unknown], 0.01, "memory", empty_rss_bytes=60 * MEGABYTE)
+    assert verdict.chosen == "half"
+    assert "0.50× the memory of float (20.00 MB above the 60.00 MB of an empty process), 0.80× as fast" in verdict.reason
+    assert "as much memory as float within 1 MB" in verdict.outcomes["same"][1]
+    assert "memory was not measured" in verdict.outcomes["unknown"][1]
+    # Where it is not known what an empty process needs, the whole process is compared: a gain looks smaller, never larger.
+    assert "0.80× the memory of float (80.00 MB)" in decide(base, [half], 0.01, "memory").reason
+
+
+def test_of_equally_small_candidates_the_fastest_ships():
+    slow, fast = made("slow", 0.5, size_bytes=100, sqnr_db=50.0), made("fast", 1.9, size_bytes=101, sqnr_db=30.0)
+    verdict = decide(BASE, [slow, fast], 0.01, "size")
+    assert verdict.chosen == "fast"
+    assert "fast is as small within 5 % and faster" in verdict.outcomes["slow"][1]
+
+
+def test_a_variant_of_float_is_a_candidate_like_others():
+    openvino = Tried("float32@openvino", "float32", made("", 1.5).measurement, 400)
+    verdict = decide(BASE, [openvino], 0.01, "latency")
+    assert (verdict.chosen, verdict.kind) == ("float32@openvino", "float32")
+    assert "int" not in verdict.reason
+
+
+def test_a_rejection_in_doubt_says_how_many_examples_would_settle_it():
+    verdict = decide(BASE, [made("a", drop=0.02, ci=(0.0, 0.04))], 0.01, "latency")
+    assert "the budget is 0.01, which the interval reaches: about 1600 examples would tell" in verdict.outcomes["a"][1]
+    assert "reaches" not in decide(BASE, [made("a", drop=0.2, ci=(0.15, 0.25))], 0.01, "latency").outcomes["a"][1]
+    assert examples_to_settle(400, 0.01, (0.0, 0.02), 0.01) is None
+
+
+def test_a_metric_of_any_scale_is_not_certified_on_a_handful():
+    assert fewest_to_certify(93.1, 0.5) > 20
+    base = Tried("float32", "float32", Measurement(metric=93.1, metric_drop=0.0, size_bytes=1000), 5)
+    few = Tried("a", "int8", made("a").measurement, examples=5)
+    assert not decide(base, [few], 0.5, "latency").certified

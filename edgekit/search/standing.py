@@ -1,0 +1,62 @@
+"""Standing: who of the lineup is ahead, by what was measured so far."""
+
+from collections.abc import Callable, Sequence
+
+from edgekit.lineup import FLOAT
+from edgekit.search.judging import is_accurate
+from edgekit.search.state import SearchState
+
+__all__ = ["best_of", "drop", "fastest_first", "gain", "is_hopeless", "ratio", "running", "surely_slower"]
+
+# Outputs with less than this have nothing to do with float's; they are not worth timing.
+HOPELESS_DB = 3.0
+
+
+def surely_slower(state: SearchState, name: str, best: str) -> bool:
+    """Whether the upper end of what a candidate may gain is below what another one gains; only latency has such ends."""
+    ends = state.lineup.figures[name].speedup_ci
+    return state.wish.optimize != "latency" or ends is None or ends[1] < gain(state, best)
+
+
+def running(state: SearchState) -> list[str]:
+    """Names of those that neither failed nor were left, float not among them."""
+    return [name for name in state.lineup.alive if name not in state.lineup.dropped]
+
+
+def best_of(state: SearchState) -> str | None:
+    """The fastest of those that are accurate enough."""
+    return next((name for name in fastest_first(state, running(state)) if is_accurate(state, name)), None)
+
+
+def fastest_first(state: SearchState, names: Sequence[str]) -> list[str]:
+    """Names by what they gain, the most first."""
+    return sorted(names, key=lambda name: -gain(state, name))
+
+
+def gain(state: SearchState, name: str) -> float:
+    """How much a candidate gains of what is to be gained, over float."""
+    own, floats, optimize = state.lineup.figures[name], state.lineup.figures[FLOAT], state.wish.optimize
+    gains: dict[str, Callable[[], float]] = {
+        "latency": lambda: own.speedup or 0.0,
+        "size": lambda: (floats.size_bytes or 0) / (own.size_bytes or 1),
+        "memory": lambda: (floats.peak_rss_bytes or 0) / (own.peak_rss_bytes or 1),
+    }
+    return gains[optimize]()
+
+
+def is_hopeless(state: SearchState, name: str) -> bool:
+    """Whether a candidate's outputs have nothing to do with float's."""
+    decibels = state.lineup.figures[name].sqnr_db
+    return decibels is not None and decibels < HOPELESS_DB
+
+
+def ratio(state: SearchState, name: str) -> str:
+    """A candidate's speed-up with its interval, in words."""
+    figures = state.lineup.figures[name]
+    low, high = figures.speedup_ci or (0.0, 0.0)
+    return f"{figures.speedup or 0.0:.2f}× [{low:.2f}, {high:.2f}]"
+
+
+def drop(state: SearchState, name: str, reason: str) -> None:
+    """Leaves a candidate, for its first reason."""
+    state.lineup.dropped.setdefault(name, reason)
