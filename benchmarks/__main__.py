@@ -7,7 +7,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
-NOT_BENCHMARKS = {"__init__", "__main__", "document"}
+NOT_BENCHMARKS = {"__init__", "__main__", "document", "ten_networks"}
 
 
 def main() -> int:

@@ -20,7 +20,8 @@ DEPLOYMENTS = {
     "efficientnet-lite0": ("benchmarks/models/efficientnet_lite0.py", 0.01),
     "minilm": ("benchmarks/models/minilm.py", 0.01),
 }
-METRIC_GATE = "of the metric"
+# The metric's gate, and the search's, which does not evaluate what has nothing to do with float's outputs.
+TOO_WRONG = ("of the metric", "dB SQNR from float's")
 
 
 def deploy(recipe: str, max_drop: float, out: Path) -> tuple[dict[str, Any], float]:
@@ -76,12 +77,9 @@ def bars(name: str, document: dict[str, Any], max_drop: float) -> list[Bar]:
     ]
     if name == "minilm":
         everything = [candidate for candidate in candidates if candidate["name"].endswith("-everything")]
-        refused = [one for one in everything if one["status"] == "rejected" and METRIC_GATE in one["reason"]]
-        judged.append(
-            at_least(
-                f"{name}: share of static int8 of everything that the metric gate rejects", len(refused) / len(everything), 1.0
-            )
-        )
+        refused = [one for one in everything if any(word in one["reason"] for word in TOO_WRONG)]
+        share = len(refused) / len(everything)
+        judged.append(at_least(f"{name}: share of static int8 of everything that is left since it is wrong", share, 1.0))
     return judged
 
 

@@ -24,6 +24,9 @@ recipe                       inputs                             evaluation and m
                                                                 character error rate
 ============================ ================================== ======================================= =======
 
+Five more have seeded random weights and no evaluation, for figures of time and drift: ``mobilenet_v2.py``, ``mobilenet_v3.py``,
+``resnet18.py``, ``tiny_vit.py`` and ``gru.py``; ``random_weights.py`` gives them the statistics of trained ones.
+
 ``bert_encoder.py`` is the network of ``minilm.py`` in plain PyTorch; ``voice_detector.py`` that of ``silero_vad.py``, whose
 voices ``noisy_speech.py`` takes from a Debian package; ``text_lines.py`` renders the printed lines; ``package_data.py`` finds what
 the packages carry.
