@@ -1,6 +1,6 @@
 """Peers, side by side: ten networks, float and int8 of five toolkits and edgekit's own choice, one thread, in interleaved rounds.
 
-``python -m benchmarks.peers`` sets up each peer in an environment of its own below ``build/peers`` (about 6 GB), has each build
+``python -m benchmarks.peers`` sets up each peer in an environment of its own below ``build/peers`` (about 9 GB), has each build
 its models there from the same network and the same calibration feeds, opens every model in a process of its own, and asks these
 processes in turn. A ratio is onnxruntime's float32 latency over the contestant's, medians of interleaved rounds, with the 95 %
 interval of a bootstrap over rounds. Beside it stands the SQNR of all outputs on eight feeds against onnxruntime's float32.

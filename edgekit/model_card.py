@@ -101,6 +101,14 @@ def _spread(value: str, text: str) -> str:
 
 def _sure(manifest: Manifest) -> str:
     chosen = manifest.chosen
+    told = ""
+    if chosen.max_drop is not None and chosen.examples:
+        told = f"The budget was {chosen.max_drop:g} of the metric, on {chosen.examples} examples. "
+    return told + _certainty(manifest)
+
+
+def _certainty(manifest: Manifest) -> str:
+    chosen = manifest.chosen
     figures = chosen.measurement
     if figures.max_abs_diff == 0 and figures.metric_drop in (None, 0.0):
         return "Its outputs were equal to the float model's on everything they were compared on."
@@ -182,6 +190,7 @@ def _limits(manifest: Manifest) -> str:
         lines.append("- how much memory it takes: that was not measured")
     if not manifest.preprocessing:
         lines.append("- which values its inputs may have: nothing was calibrated")
+    lines += [f"- {_plain(claim)}" for claim in manifest.chosen.claims_not_made]
     return "\n".join(lines)
 
 

@@ -18,7 +18,7 @@ from benchmarks.ten_networks import NETWORKS
 
 __all__ = ["BASELINE", "DEFAULTS", "WAYS", "Contestant", "build", "contestants", "environment_of", "serving"]
 
-LIMIT_S = 1800
+LIMIT_S = 600
 STARTS_FROM = {"openvino": ("onnxruntime",), "olive": ("onnxruntime",)}
 """Whose files or code a peer uses."""
 

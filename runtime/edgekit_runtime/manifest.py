@@ -38,13 +38,27 @@ class InputRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Chosen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The candidate inside, why it was chosen, and its figures."""
+    """The candidate inside.
+
+    Attributes:
+        name: Its name.
+        verdict: ``int8``, ``mixed``, ``float16``, … or ``float32``.
+        reason: Why it was chosen.
+        certified: Whether the worst end of the metric's interval is inside the budget, too.
+        measurement: Its figures.
+        max_drop: The budget: what the metric may lose; ``None`` in bundles that do not tell.
+        examples: Evaluation examples behind the metric.
+        claims_not_made: What could not be measured, each with the reason.
+    """
 
     name: str
     verdict: str
     reason: str
     certified: bool
     measurement: Measurement
+    max_drop: float | None = None
+    examples: int = 0
+    claims_not_made: list[str] = []
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

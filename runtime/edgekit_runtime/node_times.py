@@ -1,7 +1,7 @@
 """The time of each node of a model, as onnxruntime's own profiler sees it after its optimization.
 
-Profiles of several models are taken in one sitting, run by run in turn, so that a slow spell of the machine falls on all of them. It is
-repeated until the times are stable: until what the first and the second half of the runs say of the whole model agrees.
+Profiles of several models are taken in one sitting, run by run in turn, so that a slow spell of the machine falls on all of them.
+Runs go on until the times are stable: until every other run and those between say the same of the whole model.
 """
 
 import json
@@ -67,7 +67,8 @@ def node_times(
         InputError: `rounds` is below 2.
         SessionError: It cannot be opened or run.
     """
-    return node_times_of_all({"model": path}, feed, {"model": (provider or Provider(), config or SessionConfig())}, rounds=rounds)["model"]
+    options = {"model": (provider or Provider(), config or SessionConfig())}
+    return node_times_of_all({"model": path}, feed, options, rounds=rounds)["model"]
 
 
 def node_times_of_all(

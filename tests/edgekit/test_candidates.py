@@ -1,8 +1,10 @@
 import pytest
 
-from edgekit.candidates import candidates_for
-from edgekit.target import Target
+from edgekit.candidates import Candidate, candidates_for, first_and_later, of_other_flavour
+from edgekit.target import Target, load_target
+from edgekit_export import Float32, StaticInt8
 from edgekit_runtime.errors import TargetError
+from edgekit_runtime.session import Provider, SessionConfig
 
 
 def target(**fields):
@@ -75,3 +77,32 @@ def test_what_only_saves_space_is_tried_for_size():
     )
     assert for_time == ["weights-int4-b32", "float16"]
     assert for_size == ["weights-int4-b32", "weights-int8-b128", "float16", "float16-stored"]
+
+
+@pytest.mark.parametrize(
+    ("session", "name"),
+    [
+        (SessionConfig(), "float32"),
+        (SessionConfig(threads=1), "float32-1thread"),
+        (SessionConfig(threads=4, spinning=False), "float32-4threads-nospin"),
+        (SessionConfig(memory_arena=False, blocked_layout=False), "float32-noarena-plainlayout"),
+        (SessionConfig(graph_optimization="extended"), "float32-extended"),
+    ],
+)
+def test_session_options_are_part_of_the_name(session, name):
+    assert Candidate(Float32(), Provider(), session).name == name
+
+
+@pytest.mark.parametrize("target", ["cpu-x64", "cpu-x64-avx2", "raspberry-pi-5"])
+def test_a_search_begins_with_one_flavour_and_method_and_leaves_the_rest_for_later(target):
+    everything = candidates_for(load_target(target), calibrated=True, corrected=False)
+    first, later = first_and_later(everything)
+    assert {one.name for one in first} | {one.name for one in later} == {one.name for one in everything}
+    static = [one.scheme for one in first if isinstance(one.scheme, StaticInt8)]
+    assert len({(scheme.flavour, scheme.method) for scheme in static}) == 1
+    assert not any(scheme.corrections for scheme in static)
+    placements = {static[0].placement}
+    for one in later:
+        if isinstance(one.scheme, StaticInt8):
+            method = one.scheme.method == static[0].method
+            assert of_other_flavour(one, first, placements) == (method and one.scheme.placement in placements)
