@@ -10,7 +10,7 @@ import msgspec
 from edgekit.building import Built
 from edgekit.deployment import ErrorHistogram
 from edgekit.labs.host import HostLab
-from edgekit.verdict import Tried
+from edgekit.verdict import Left, Tried
 from edgekit_runtime.errors import EdgekitError, OutputError
 from edgekit_runtime.measurement import Measurement
 from edgekit_runtime.model import Model
@@ -34,7 +34,7 @@ class Lineup:
         errors: Distributions of output errors, by name.
         notes: What a user should know of a candidate, by name.
         failures: Why candidates failed, by name.
-        dropped: Why the search left candidates that did not fail, by name.
+        left: Why the search left candidates that did not fail, by name.
         stages: The stage in which each entered.
     """
 
@@ -45,7 +45,7 @@ class Lineup:
     errors: dict[str, list[ErrorHistogram]] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
-    dropped: dict[str, str] = field(default_factory=dict)
+    left: dict[str, Left] = field(default_factory=dict)
     stages: dict[str, str] = field(default_factory=dict)
     _open: dict[str, Model] = field(default_factory=dict)
 
@@ -118,5 +118,5 @@ class Lineup:
             self.figures[name],
             self.examples.get(name, 0),
             self.failures.get(name),
-            self.dropped.get(name),
+            self.left.get(name),
         )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from edgekit.candidates import Candidate, static_scheme
 from edgekit.lineup import FLOAT
 from edgekit.search.entering import enter
+from edgekit.search.standing import leave
 from edgekit.search.state import SearchState
 
 if TYPE_CHECKING:
@@ -65,18 +66,16 @@ def _tried(state: SearchState, name: str, candidates: Sequence[Candidate], reser
         if own >= known + NEARER_DB:
             nearer.append(one)
             if best != name:
-                _drop(state, best, one)
+                _leave(state, best, one)
             best = one
         else:
-            _drop(state, one, best)
+            _leave(state, one, best)
     return nearer[-1:]
 
 
-def _drop(state: SearchState, name: str, better: str) -> None:
+def _leave(state: SearchState, name: str, better: str) -> None:
     own, known = _decibels(state, name), _decibels(state, better)
-    state.lineup.dropped.setdefault(
-        name, f"the same nodes as {better}, and no nearer to float's outputs: {own:.1f} dB SQNR against {known:.1f} dB"
-    )
+    leave(state, name, f"the same nodes as {better}, and no nearer to float's outputs: {own:.1f} dB SQNR against {known:.1f} dB")
 
 
 def _decibels(state: SearchState, name: str) -> float:

@@ -28,7 +28,7 @@ from edgekit.search.heats import AT_ONCE, SCREENING_ROUNDS, heat, heats, seconds
 from edgekit.search.judging import evaluate, evaluate_float, evaluation_seconds, is_accurate
 from edgekit.search.options import enter_providers, enter_sessions
 from edgekit.search.placing import place, place_within
-from edgekit.search.standing import best_of, drop, fastest_first, gain, is_hopeless, ratio, running, surely_slower
+from edgekit.search.standing import best_of, fastest_first, gain, is_hopeless, leave, ratio, running, surely_slower
 from edgekit.search.state import SearchState
 from edgekit_runtime.errors import SessionError, TargetError
 from edgekit_runtime.session import CPU, Provider, SessionConfig
@@ -96,7 +96,7 @@ def _make_sure_of_the_pick(state: SearchState) -> None:
             return  # the verdict says that there is no such candidate, and which there are
         enter(state, [Candidate(scheme, state.wish.target.provider, session_for(scheme))], "the pick")
     if pick in lineup.built and pick not in lineup.failures:
-        lineup.dropped.pop(pick, None)
+        lineup.left.pop(pick, None)
         evaluate(state, pick)
         if state.wish.timed:
             heat(state, [pick], FINAL_ROUNDS, "the pick")
@@ -160,8 +160,8 @@ def _screened(state: SearchState, names: Sequence[str]) -> None:
     for name in names:
         if is_hopeless(state, name):
             decibels = state.lineup.figures[name].sqnr_db or 0.0
-            drop(state, name, f"outputs are only {decibels:.1f} dB SQNR from float's; not looked at any further")
-    hopeful = [name for name in names if name not in state.lineup.dropped]
+            leave(state, name, f"outputs are only {decibels:.1f} dB SQNR from float's; not looked at any further", "rejected")
+    hopeful = [name for name in names if name not in state.lineup.left]
     heats(state, hopeful)
     _drop_slow(state, hopeful)
 
@@ -181,7 +181,8 @@ def _drop_slow(state: SearchState, names: Sequence[str]) -> None:
     for name in names:
         ends = state.lineup.figures[name].speedup_ci
         if name not in state.lineup.failures and ends is not None and ends[1] < CLEARLY_SLOWER:
-            drop(state, name, f"slower than float: {ratio(state, name)} in {SCREENING_ROUNDS} rounds; not looked at any further")
+            told = f"slower than float: {ratio(state, name)} in {SCREENING_ROUNDS} rounds; not looked at any further"
+            leave(state, name, told, "rejected")
 
 
 def _to_divide(state: SearchState) -> list[str]:
@@ -204,11 +205,11 @@ def _judge(state: SearchState) -> str | None:
     for name in fastest_first(state, running(state)):
         own = gain(state, name)
         if best is not None and own * SCREENING_NOISE < gain(state, best) and surely_slower(state, name, best):
-            drop(state, name, f"{ratio(state, name)}; {best} is better and inside the budget: {ratio(state, best)}")
+            leave(state, name, f"{ratio(state, name)}; {best} is better and inside the budget: {ratio(state, best)}")
             continue
         needed = evaluation_seconds(state, name) if lineup.figures[name].metric is None else 0.0
         if best is not None and needed and state.left_s < _reserve(state) + needed:
-            drop(state, name, f"{ratio(state, name)}; not evaluated within the time budget of {state.wish.budget_s:g} s")
+            leave(state, name, f"{ratio(state, name)}; not evaluated within the time budget of {state.wish.budget_s:g} s")
             continue
         if lineup.figures[name].metric is None:
             evaluate(state, name)

@@ -1,12 +1,14 @@
 """Standing: who of the lineup is ahead, by what was measured so far."""
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from edgekit.lineup import FLOAT
 from edgekit.search.judging import is_accurate
 from edgekit.search.state import SearchState
+from edgekit.verdict import Left
 
-__all__ = ["best_of", "drop", "fastest_first", "gain", "is_hopeless", "ratio", "running", "surely_slower"]
+__all__ = ["best_of", "fastest_first", "gain", "is_hopeless", "leave", "ratio", "running", "surely_slower"]
 
 # Outputs with less than this have nothing to do with float's; they are not worth timing.
 HOPELESS_DB = 3.0
@@ -20,7 +22,7 @@ def surely_slower(state: SearchState, name: str, best: str) -> bool:
 
 def running(state: SearchState) -> list[str]:
     """Names of those that neither failed nor were left, float not among them."""
-    return [name for name in state.lineup.alive if name not in state.lineup.dropped]
+    return [name for name in state.lineup.alive if name not in state.lineup.left]
 
 
 def best_of(state: SearchState) -> str | None:
@@ -57,6 +59,6 @@ def ratio(state: SearchState, name: str) -> str:
     return f"{figures.speedup or 0.0:.2f}× [{low:.2f}, {high:.2f}]"
 
 
-def drop(state: SearchState, name: str, reason: str) -> None:
+def leave(state: SearchState, name: str, reason: str, status: Literal["beaten", "rejected"] = "beaten") -> None:
     """Leaves a candidate, for its first reason."""
-    state.lineup.dropped.setdefault(name, reason)
+    state.lineup.left.setdefault(name, Left(status, reason))

@@ -4,6 +4,6 @@ from edgekit.verdict.certainty import is_certified
 from edgekit.verdict.deciding import Verdict, decide
 from edgekit.verdict.front import front
 from edgekit.verdict.gates import Refusal, accuracy_gate, gate
-from edgekit.verdict.tried import FLOAT, Optimize, Tried
+from edgekit.verdict.tried import FLOAT, Left, Optimize, Tried
 
-__all__ = ["FLOAT", "Optimize", "Refusal", "Tried", "Verdict", "accuracy_gate", "decide", "front", "gate", "is_certified"]
+__all__ = ["FLOAT", "Left", "Optimize", "Refusal", "Tried", "Verdict", "accuracy_gate", "decide", "front", "gate", "is_certified"]

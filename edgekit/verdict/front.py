@@ -30,7 +30,7 @@ def front(baseline: Tried, candidates: Sequence[Tried], max_drop: float) -> list
         candidates: All others.
         max_drop: What the metric may lose.
     """
-    whole = [one for one in candidates if one.failure is None and one.dropped is None]
+    whole = [one for one in candidates if one.failure is None and one.left is None]
     admitted = [one for one in whole if accuracy_gate(one, baseline, max_drop) is None]
     spans = {one.name: _spans(one, is_float=one is baseline) for one in (baseline, *admitted)}
     return [name for name, own in spans.items() if not any(_beats(other, own) for other in spans.values())]

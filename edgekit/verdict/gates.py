@@ -40,8 +40,8 @@ def gate(tried: Tried, baseline: Tried, max_drop: float, optimize: Optimize, *, 
     """
     if tried.failure is not None:
         return Refusal("failed", "failed", tried.failure)
-    if tried.dropped is not None:
-        return Refusal("beaten", "left by the search", tried.dropped)
+    if tried.left is not None:
+        return Refusal(tried.left.status, "left by the search", tried.left.reason)
     refusal = accuracy_gate(tried, baseline, max_drop)
     if refusal is not None:
         return refusal

@@ -6,10 +6,23 @@ from typing import Literal
 
 from edgekit_runtime.measurement import Measurement
 
-__all__ = ["FLOAT", "Optimize", "Tried"]
+__all__ = ["FLOAT", "Left", "Optimize", "Tried"]
 
 Optimize = Literal["latency", "size", "memory"]
 FLOAT = "float32"
+
+
+@dataclass(frozen=True)
+class Left:
+    """Why a search left a candidate before all was measured that a verdict needs.
+
+    Attributes:
+        status: ``rejected`` for what cannot pass a gate, ``beaten`` for what another one is better than.
+        reason: In one sentence.
+    """
+
+    status: Literal["beaten", "rejected"]
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -22,7 +35,7 @@ class Tried:
         measurement: Its figures.
         examples: Evaluation examples behind the metric.
         failure: Why it could not be built, loaded or run; ``None`` where it could.
-        dropped: Why the search left it before all was measured that a verdict needs; ``None`` where it did not.
+        left: Why the search left it early; ``None`` where it did not.
     """
 
     name: str
@@ -30,7 +43,7 @@ class Tried:
     measurement: Measurement
     examples: int = 0
     failure: str | None = None
-    dropped: str | None = None
+    left: Left | None = None
 
     @property
     def nearness(self) -> float:

@@ -2,7 +2,7 @@
 
 from edgekit.deployment import CandidateResult, Deployment, OperatorTime, ReportedFinding
 from edgekit.inspection.sensitivity import GroupSensitivity, Sensitivity
-from edgekit.verdict import Tried, decide
+from edgekit.verdict import Left, Tried, decide
 from edgekit_runtime.measurement import Measurement
 
 FLOAT_MS = 31.4
@@ -74,7 +74,7 @@ def tried_candidates() -> list[Tried]:
     for name, speedup in LEFT:
         interval = (0.97 * speedup, 1.03 * speedup)
         timed = Measurement(latency_ms=FLOAT_MS / speedup, speedup=speedup, speedup_ci=interval, size_bytes=5_200_000, sqnr_db=24.0)
-        found.append(Tried(name, "int8", timed, dropped=f"{speedup:.2f}× as fast as float, others are faster"))
+        found.append(Tried(name, "int8", timed, left=Left("beaten", f"{speedup:.2f}× as fast as float, others are faster")))
     return [*found, Tried(*FAILED[:2], Measurement(), 0, FAILED[2])]
 
 
