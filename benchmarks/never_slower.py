@@ -5,8 +5,8 @@ once with onnxruntime's CPU provider alone (the built-in target that is this pro
 and the three naive ways of quantizing it (``int8/naive.py``) are timed against each other, each with its own session options. A
 naive model counts where it keeps the same budget: the recipe's metric, or 20 dB of SQNR where there is none.
 
-Bundles are kept in ``build/never_slower``, where ``peers`` finds them; results in ``benchmarks/results/never_slower``, from
-which ``--resume`` takes what was measured before.
+Bundles are kept in ``build/never_slower/host`` and ``cpu``, for ``peers --ours`` and ``--ours-cpu``; results and the documents of
+the deployments in ``benchmarks/results/never_slower``, from which ``--resume`` takes what was measured before.
 """
 
 import argparse
@@ -71,7 +71,9 @@ def deploy(name: str, target: str, out: Path) -> tuple[dict[str, Any], float]:
     )
     if done.returncode != 0:
         raise SystemExit(f"deploy {name} to {target} ended with {done.returncode}; its message is above")
-    return json.loads(done.stdout), perf_counter() - start
+    document = json.loads(done.stdout)
+    (SAVED / f"{name}-{out.parent.name}.document.json").write_bytes(done.stdout)
+    return document, perf_counter() - start
 
 
 def measure(name: str) -> list[dict[str, Any]]:
@@ -85,11 +87,12 @@ def measure(name: str) -> list[dict[str, Any]]:
         source.traced.save(given)
         models["float32"] = load(given)
         rows["float32"] = {"speedup": 1.0}
-        for way, target, path in (("ours", "host", f"{name}.edge"), ("ours on the CPU", cpu_target(), f"{name}-cpu.edge")):
+        for way, target, where in (("ours", "host", "host"), ("ours on the CPU", cpu_target(), "cpu")):
             tell(f"{name}: deploy to {target}")
-            document, spent_s = deploy(name, target, BUNDLES / path)
+            bundle = BUNDLES / where / f"{name}.edge"
+            document, spent_s = deploy(name, target, bundle)
             rows[way] = {"chosen": document["chosen"]["name"], "candidates": len(document["candidates"]), "spent_s": spent_s}
-            models[way] = load(BUNDLES / path)
+            models[way] = load(bundle)
         feeds = Path(folder) / "feeds"
         write_feeds(feeds_of(recipe)[0], feeds)
         for way in WAYS:
@@ -150,7 +153,8 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="keep what was measured before, measure the rest")
     arguments = parser.parse_args()
     SAVED.mkdir(parents=True, exist_ok=True)
-    BUNDLES.mkdir(parents=True, exist_ok=True)
+    for where in ("host", "cpu"):
+        (BUNDLES / where).mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     judged: list[Bar] = []
     for name in arguments.networks:

@@ -15,7 +15,17 @@ if TYPE_CHECKING:
     from edgekit_export import Flavour, Scheme, StaticInt8
     from edgekit_export.schemes import Correction, Placement
 
-__all__ = ["Candidate", "candidates_for", "first_and_later", "of_other_flavour", "scheme_named", "session_for", "static_scheme"]
+__all__ = [
+    "Candidate",
+    "candidates_for",
+    "first_and_later",
+    "of_other_flavour",
+    "scheme_named",
+    "session_for",
+    "static_part",
+    "static_scheme",
+    "with_static_part",
+]
 
 # The other methods clip; which of them helps is the metric's business, and one placement is enough to see it.
 CLIPPED_PLACEMENT = "weighted"
@@ -88,6 +98,24 @@ def static_scheme(candidate: Candidate) -> "StaticInt8":
 
     assert isinstance(candidate.scheme, StaticInt8)  # whoever asks has looked
     return candidate.scheme
+
+
+def static_part(candidate: Candidate) -> "StaticInt8 | None":
+    """A candidate's static scheme: its own, or the one that its mixture begins with; ``None`` where it has none."""
+    from edgekit_export import StaticInt8
+    from edgekit_export.schemes import parts_of
+
+    first = next(parts_of(candidate.scheme), None)
+    return first if isinstance(first, StaticInt8) else None
+
+
+def with_static_part(candidate: Candidate, scheme: "StaticInt8") -> Candidate:
+    """The candidate with another static scheme in the place of its own."""
+    from edgekit_export import Mixture
+
+    if isinstance(candidate.scheme, Mixture):
+        return replace(candidate, scheme=Mixture((scheme, *candidate.scheme.parts[1:])))
+    return replace(candidate, scheme=scheme)
 
 
 def first_and_later(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Candidate]]:

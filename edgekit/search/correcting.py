@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from edgekit.candidates import Candidate, static_scheme
+from edgekit.candidates import Candidate, static_part, with_static_part
 from edgekit.lineup import FLOAT
 from edgekit.search.entering import enter
 from edgekit.search.standing import leave
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["enter_corrected", "seconds_to_round"]
 
-# Learned rounding on the sample, over running the float model on it: what EfficientNet-Lite0 takes on two cores, and a half.
-ROUNDING_OVER_RUNNING = 50.0
+# Learned rounding on the sample, over running the float model on it: what EfficientNet-Lite0 takes on two cores.
+ROUNDING_OVER_RUNNING = 35.0
 # Nearer by less is not worth another candidate.
 NEARER_DB = 0.5
 STAGE = "corrections"
@@ -33,13 +33,11 @@ def enter_corrected(state: SearchState, name: str, *, reserve_s: float) -> list[
 
     Args:
         state: The search.
-        name: The candidate; one that is not static, or corrected already, has none.
+        name: The candidate; one without a static part, or that is corrected already, has none.
         reserve_s: Seconds of the budget that must be left to begin one.
     """
-    from edgekit_export import StaticInt8
-
-    scheme = state.lineup.built[name].candidate.scheme
-    if not isinstance(scheme, StaticInt8) or scheme.corrections:
+    scheme = static_part(state.lineup.built[name].candidate)
+    if scheme is None or scheme.corrections:
         return []
     nearer = _tried(state, name, [_with_method(state, name, method) for method in _methods(state, scheme)], reserve_s)
     base = nearer[-1] if nearer else name
@@ -92,9 +90,15 @@ def _methods(state: SearchState, scheme: "StaticInt8") -> "list[Method]":
 
 def _with_method(state: SearchState, name: str, method: "Method") -> Candidate:
     candidate = state.lineup.built[name].candidate
-    return replace(candidate, scheme=replace(static_scheme(candidate), method=method))
+    return with_static_part(candidate, replace(_static(candidate), method=method))
 
 
 def _with_corrections(state: SearchState, name: str, corrections: "tuple[Correction, ...]") -> Candidate:
     candidate = state.lineup.built[name].candidate
-    return replace(candidate, scheme=replace(static_scheme(candidate), corrections=corrections))
+    return with_static_part(candidate, replace(_static(candidate), corrections=corrections))
+
+
+def _static(candidate: Candidate) -> "StaticInt8":
+    part = static_part(candidate)
+    assert part is not None  # or there is nothing to correct
+    return part

@@ -13,7 +13,6 @@ from edgekit.placing.attribution import Attributed, attribute
 from edgekit.placing.blocks import join
 from edgekit.search.entering import identity
 from edgekit.search.state import SearchState
-from edgekit_runtime.errors import EdgekitError
 from edgekit_runtime.node_times import node_times_of_all
 from edgekit_runtime.session import CPU
 
@@ -62,12 +61,26 @@ def examine(state: SearchState, chosen: str) -> Examination:
         return Examination(chosen)
     state.progress.stage(f"look into {subject}")
     details = identity(state.lineup.built[subject]), identity(state.lineup.built[FLOAT]), state.evaluated
-    return Examination(
+    remember, attempt = state.ledger.remember, state.try_extra
+    operators = attempt(
         subject,
-        state.ledger.remember(f"operator times of {subject}", details, lambda: _operators(state, subject), list[OperatorTime]),
-        state.ledger.remember(f"findings of {subject}", details, lambda: _findings(state, subject), list[ReportedFinding]),
-        state.ledger.remember("sensitivity", details, lambda: Studied(_sensitivity(state, subject)), Studied).found,
+        "timing its operators",
+        lambda: remember(f"operator times of {subject}", details, lambda: _operators(state, subject), list[OperatorTime]),
+        list[OperatorTime](),
     )
+    findings = attempt(
+        subject,
+        "looking into it",
+        lambda: remember(f"findings of {subject}", details, lambda: _findings(state, subject), list[ReportedFinding]),
+        list[ReportedFinding](),
+    )
+    studied = attempt(
+        subject,
+        "its sensitivity",
+        lambda: remember("sensitivity", details, lambda: Studied(_sensitivity(state, subject)), Studied),
+        Studied(None),
+    )
+    return Examination(subject, operators, findings, studied.found)
 
 
 def _best_loser(state: SearchState) -> str | None:
@@ -115,24 +128,20 @@ def _findings(state: SearchState, subject: str) -> list[ReportedFinding]:
     assert built.path is not None  # it was timed
     lineup.close_all()
     provider, session = built.candidate.provider, built.candidate.session
-    findings = []
     plain = state.ledger.folder / "plain.onnx"
-    try:
-        # Its nodes and tensors keep their names, by which time and errors are traced; the file that is timed is optimized already.
-        state.source.prepared.save(plain)
-        slow = why_slow(built.path, provider, session, feed=state.source.example, float_path=plain)
-        wrong = why_wrong(
-            built.path,
-            provider,
-            session,
-            feeds=state.feeds[:FEEDS],
-            float_path=plain,
-            calibration=state.sample[:FEEDS],
-            ranges=state.statistics.inputs if state.statistics else None,
-        )
-        findings = ranked([*slow.findings, *wrong.findings])
-    except EdgekitError as error:
-        lineup.notes[subject].append(f"it could not be looked into: {error}")
+    # Its nodes and tensors keep their names, by which time and errors are traced; the file that is timed is optimized already.
+    state.source.prepared.save(plain)
+    slow = why_slow(built.path, provider, session, feed=state.source.example, float_path=plain)
+    wrong = why_wrong(
+        built.path,
+        provider,
+        session,
+        feeds=state.feeds[:FEEDS],
+        float_path=plain,
+        calibration=state.sample[:FEEDS],
+        ranges=state.statistics.inputs if state.statistics else None,
+    )
+    findings = ranked([*slow.findings, *wrong.findings])
     return [
         ReportedFinding(name=one.name, kind=one.kind, title=one.title, evidence=one.evidence, advice=one.advice, impact=one.impact)
         for one in findings

@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import msgspec
 
 from edgekit.building import Built
-from edgekit.candidates import Candidate, static_scheme
+from edgekit.candidates import Candidate, static_part, static_scheme, with_static_part
 from edgekit.lineup import FLOAT
 from edgekit.placing.dividing import Divisible, decibels_to_share, measure_division
 from edgekit.search.entering import enter, identity
 from edgekit.search.state import SearchState
 
-__all__ = ["place", "place_within"]
+__all__ = ["mixed", "place", "place_within"]
 
 # A division is worth trying if it promises this much more than what it is made from.
 WORTH = 0.99
@@ -39,27 +40,33 @@ def place(state: SearchState, names: Sequence[str], *, reserve_s: float) -> list
     """
     entered = []
     for name in names:
-        built = state.lineup.built[name]
         if state.left_s < reserve_s:
             break
-
-        def measure(built: Built = built) -> Spared:
-            state.progress.stage(f"profile {built.name} and {FLOAT} node by node")
-            divisible = _divisible(state, built)
-            division = divisible.fastest()
-            return Spared(division.spared, division.predicted_us, divisible.all_float_us, divisible.all_integer_us)
-
-        details = identity(built), identity(state.lineup.built[FLOAT])
-        found = state.ledger.remember(f"place {name}", details, measure, Spared)
-        if found.nodes and found.predicted_us < WORTH * found.integer_us and found.predicted_us < WORTH * found.float_us:
-            scheme = replace(static_scheme(built.candidate), spared=found.nodes)
-            entered += enter(state, [replace(built.candidate, scheme=scheme)], "placement by time")
-            if entered and entered[-1] in state.lineup.notes:
-                state.lineup.notes[entered[-1]].append(_told(found))
+        found = state.try_extra(name, "placing it by time", partial(_divided, state, name), Spared((), 0.0, 0.0, 0.0))
+        if found.nodes and found.predicted_us < WORTH * min(found.integer_us, found.float_us):
+            candidate = state.lineup.built[name].candidate
+            divided = replace(candidate, scheme=replace(static_scheme(candidate), spared=found.nodes))
+            for new in enter(state, [divided], "placement by time"):
+                state.lineup.notes[new].append(_told(found))
+                entered.append(new)
     return entered
 
 
-def place_within(state: SearchState, name: str, decibels: Sequence[float], *, reserve_s: float) -> list[str]:
+def _divided(state: SearchState, name: str) -> Spared:
+    built = state.lineup.built[name]
+
+    def measure() -> Spared:
+        state.progress.stage(f"profile {name} and {FLOAT} node by node")
+        divisible = _divisible(state, built)
+        division = divisible.fastest()
+        return Spared(division.spared, division.predicted_us, divisible.all_float_us, divisible.all_integer_us)
+
+    return state.ledger.remember(f"place {name}", (identity(built), identity(state.lineup.built[FLOAT])), measure, Spared)
+
+
+def place_within(
+    state: SearchState, name: str, decibels: Sequence[float], *, reserve_s: float, corrected: str | None = None
+) -> list[str]:
     """Divides a static candidate by time and by error, once for each SQNR that its outputs shall reach.
 
     Args:
@@ -67,26 +74,47 @@ def place_within(state: SearchState, name: str, decibels: Sequence[float], *, re
         name: The candidate.
         decibels: The SQNRs.
         reserve_s: Seconds of the budget that must be left to begin.
+        corrected: A corrected form of it, whose corrections the new ones get: what these win is asked for less.
     """
     built = state.lineup.built[name]
     if state.left_s < reserve_s:
         return []
+    form = static_scheme(state.lineup.built[corrected or name].candidate)
+    figures = state.lineup.figures
+    won = (figures[corrected or name].sqnr_db or 0.0) - (figures[name].sqnr_db or 0.0)
+    asked = tuple(round(wanted - won, 2) for wanted in decibels)
 
     def measure() -> list[Spared]:
         state.progress.stage(f"measure what each node of {name} costs in accuracy")
         divisible, noise = _divisible(state, built), _noise(state, built)
         found: list[Spared] = []
-        for wanted in decibels:
+        for wanted in asked:
             division = divisible.fastest_within(noise, decibels_to_share(wanted))
             if division is not None and division.spared not in [one.nodes for one in found]:
                 found.append(Spared(division.spared, division.predicted_us, divisible.all_float_us, divisible.all_integer_us))
         return found
 
-    details = identity(built), identity(state.lineup.built[FLOAT]), tuple(decibels)
-    found = state.ledger.remember(f"place {name} within bounds", details, measure, list[Spared])
+    details = identity(built), identity(state.lineup.built[FLOAT]), asked
+    what = f"place {name} within bounds"
+    work = partial(state.ledger.remember, what, details, measure, list[Spared])
+    found = state.try_extra(name, "placing it by time and error", work, list[Spared]())
     worth = [one for one in found if one.nodes and one.predicted_us < WORTH * one.float_us]
-    schemes = [replace(static_scheme(built.candidate), spared=one.nodes) for one in worth]
-    return enter(state, [replace(built.candidate, scheme=scheme) for scheme in schemes], "placement by time and error")
+    before = static_scheme(built.candidate).spared
+    schemes = [replace(form, spared=(*before, *one.nodes)) for one in worth]
+    candidates = [replace(built.candidate, scheme=scheme) for scheme in schemes]
+    return enter(state, candidates, "placement by time and error", reserve_s=reserve_s)
+
+
+def mixed(state: SearchState, placed: Sequence[str]) -> list[Candidate]:
+    """The mixtures of the lineup with a divided static part in the place of the one that it was made from."""
+    found = []
+    for name in placed:
+        divided = static_scheme(state.lineup.built[name].candidate)
+        for built in list(state.lineup.built.values()):
+            part = static_part(built.candidate)
+            if part == replace(divided, spared=()) and built.candidate.scheme != part:
+                found.append(with_static_part(built.candidate, divided))
+    return found
 
 
 def _divisible(state: SearchState, built: Built) -> Divisible:

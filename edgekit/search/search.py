@@ -27,7 +27,7 @@ from edgekit.search.examining import EXAMINATION_S
 from edgekit.search.heats import AT_ONCE, SCREENING_ROUNDS, heat, heats, seconds_of
 from edgekit.search.judging import evaluate, evaluate_float, evaluation_seconds, is_accurate
 from edgekit.search.options import enter_providers, enter_sessions
-from edgekit.search.placing import place, place_within
+from edgekit.search.placing import mixed, place, place_within
 from edgekit.search.standing import best_of, fastest_first, gain, is_hopeless, leave, ratio, running, surely_slower
 from edgekit.search.state import SearchState
 from edgekit_runtime.errors import SessionError, TargetError
@@ -45,6 +45,7 @@ SCREENING_NOISE = 1.06
 RACE_ROUNDS = 10
 FINALISTS = 4
 DIVIDED = 2
+POLISHED = 2
 # Steps in which accuracy is bought with time where the fastest candidate is not accurate enough: dB over what it has.
 BOUGHT_DB = (3.0, 6.0, 10.0)
 # Without a metric, what the verdict asks for and a little more.
@@ -115,7 +116,8 @@ def _search_by_time(state: SearchState, variants: Sequence[Built]) -> None:
     entered = enter(state, first, "schemes", reserve_s=_reserve(state))
     _screened(state, entered + _enter_built(state, variants))
     divided = _to_divide(state)
-    _screened(state, place(state, divided, reserve_s=_reserve(state)))
+    placed = place(state, divided, reserve_s=_reserve(state))
+    _screened(state, placed + enter(state, mixed(state, placed), "placement by time", reserve_s=_reserve(state)))
     if state.wish.target.provider.name == CPU:
         _screened(state, enter_providers(state, reserve_s=_reserve(state)))
     placements = {static_scheme(state.lineup.built[name].candidate).placement for name in divided}
@@ -232,21 +234,22 @@ def _buy_accuracy(state: SearchState, best: str | None) -> None:
         if any(is_accurate(state, one) for one in new):
             return
         if _is_static(state, name):
-            known = lineup.figures[name].sqnr_db or 0.0
+            known = lineup.figures[new[-1] if new else name].sqnr_db or 0.0
             wanted = [known + more for more in BOUGHT_DB] if state.evaluation is not None else list(ASKED_DB)
-            _screened(state, place_within(state, name, wanted, reserve_s=reserve))
+            corrected = new[-1] if new else None
+            _screened(state, place_within(state, name, wanted, reserve_s=reserve, corrected=corrected))
             _judge(state)
 
 
 def _polish(state: SearchState) -> None:
-    """Where there is time left: the best candidate with learned rounding, which costs nothing on the device."""
-    best = best_of(state)
-    if best is None:
-        return
-    reserve = _reserve(state) + evaluation_seconds(state, best)
-    new = enter_corrected(state, best, reserve_s=reserve)
-    _screened(state, new)
-    _judge(state)
+    """Where there is time left: the best candidates with learned rounding, which costs nothing on the device."""
+    accurate = [name for name in fastest_first(state, running(state)) if is_accurate(state, name)]
+    best = accurate[0] if accurate else None
+    for name in accurate[:POLISHED]:
+        if best is not None and gain(state, name) * SCREENING_NOISE >= gain(state, best):
+            reserve = _reserve(state) + evaluation_seconds(state, name)
+            _screened(state, enter_corrected(state, name, reserve_s=reserve))
+            _judge(state)
 
 
 def _time_finalists(state: SearchState) -> None:

@@ -1,9 +1,9 @@
 """What the stages of a search share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from edgekit.evaluation import Evaluation, Reference
 from edgekit.labs.host import HostLab
@@ -14,11 +14,14 @@ from edgekit.search.ledger import Ledger
 from edgekit.source import Source
 from edgekit.target import Measured, Target
 from edgekit.verdict import Optimize
+from edgekit_runtime.errors import EdgekitError, OutputError
 
 if TYPE_CHECKING:
     from edgekit_export import Statistics
 
 __all__ = ["SearchState", "Wish"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,21 @@ class SearchState:
     probe: Reference | None = None
     evaluation_s: float = 0.0
     seen: list[object] = field(default_factory=list)
+
+    def try_extra(self, name: str, what: str, work: Callable[[], T], otherwise: T) -> T:
+        """What `work` gives; where it fails, `otherwise`, and a note of the candidate says so.
+
+        For what a deployment can do without: libraries raise anything on a graph they do not know, and a verdict needs none of it.
+        A full disk, the user's Ctrl-C and the like are raised all the same.
+        """
+        try:
+            return work()
+        except (OSError, OutputError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 - see above
+            reason = str(error) if isinstance(error, EdgekitError) else f"{type(error).__name__}: {error}"
+            self.lineup.notes[name].append(f"{what} did not work: {' '.join(reason.split())[:300]}")
+            return otherwise
 
     @property
     def left_s(self) -> float:

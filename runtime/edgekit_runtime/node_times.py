@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import perf_counter, sleep
 
 import msgspec
 import numpy as np
@@ -17,13 +17,16 @@ import onnxruntime as ort
 
 from edgekit_runtime.errors import InputError, SessionError
 from edgekit_runtime.session import OpenSession, Provider, SessionConfig, open_session, short_reason
+from edgekit_runtime.timing import SETTLE_MS
 
 __all__ = ["NodeTime", "node_times", "node_times_of_all"]
 
 # They hold other nodes, which are listed by themselves.
 CONTROL_FLOW = frozenset({"If", "Loop", "Scan"})
 KERNEL = "_kernel_time"
-WARM_UP_RUNS = 2
+# Of each turn the last run counts: the others find cold caches and, after a rest, sleeping threads.
+RUNS_A_TURN = 2
+WARM_UP_TURNS = 1
 STABLE = 0.02
 MOST_S = 6.0
 
@@ -61,7 +64,7 @@ def node_times(
         feed: Inputs by name.
         provider: The provider; one that compiles nodes into its own shows these as one.
         config: Session options.
-        rounds: The least number of runs.
+        rounds: The least number of turns, each of which counts once.
 
     Raises:
         InputError: `rounds` is below 2.
@@ -86,7 +89,7 @@ def node_times_of_all(
         paths: Model files, by any names.
         feed: Inputs by name.
         options: Provider and session options of each; onnxruntime's CPU provider and the defaults where left out.
-        rounds: The least number of runs of each model; runs go on until two halves of them agree within 2 %.
+        rounds: The least number of turns of each model; they go on until two halves of them agree within 2 %.
         most_s: Seconds after which that is no longer waited for.
         on_round: Told the rounds done.
 
@@ -102,13 +105,18 @@ def node_times_of_all(
         for index, (name, path) in enumerate(paths.items()):
             provider, config = (options or {}).get(name, (Provider(), SessionConfig()))
             opened[name] = open_session(path, provider, config, profile=Path(folder) / f"profile-{index}")
+        # Threads of the model before spin for a while, on the cores that this one needs.
+        rest_s = SETTLE_MS / 1e3 if len(opened) > 1 and any(one.threads > 1 for one in opened.values()) else 0.0
         spent: dict[str, list[float]] = {name: [] for name in opened}
         while True:
             for name, one in opened.items():
-                before = perf_counter()
-                _run(one.session, feed, paths[name])
-                spent[name].append(perf_counter() - before)
-            done = len(next(iter(spent.values()), [])) - WARM_UP_RUNS
+                sleep(rest_s)
+                for _ in range(RUNS_A_TURN):
+                    before = perf_counter()
+                    _run(one.session, feed, paths[name])
+                    last = perf_counter() - before
+                spent[name].append(last)
+            done = len(next(iter(spent.values()), [])) - WARM_UP_TURNS
             if on_round:
                 on_round(max(done, 0))
             if done >= rounds and (all(map(_stable, spent.values())) or perf_counter() - start > most_s):
@@ -124,8 +132,8 @@ def _run(session: ort.InferenceSession, feed: Mapping[str, np.ndarray], path: Pa
 
 
 def _stable(spent: list[float]) -> bool:
-    """Whether the halves of the runs, alternating, agree."""
-    one, other = median(spent[WARM_UP_RUNS::2]), median(spent[WARM_UP_RUNS + 1 :: 2])
+    """Whether the halves of the turns, alternating, agree."""
+    one, other = median(spent[WARM_UP_TURNS::2]), median(spent[WARM_UP_TURNS + 1 :: 2])
     return abs(one - other) <= STABLE * max(one, other)
 
 
@@ -140,7 +148,8 @@ def _read(file: Path) -> list[NodeTime]:
         if event.get("cat") != "Node" or not event["name"].endswith(KERNEL) or event["args"]["op_name"] in CONTROL_FLOW:
             continue
         run = int(np.searchsorted(starts, event["ts"], side="right")) - 1
-        if run < WARM_UP_RUNS:
+        turn, place = divmod(run, RUNS_A_TURN)
+        if turn < WARM_UP_TURNS or place < RUNS_A_TURN - 1:
             continue
         # A model may have several nodes without a name: their place among the nodes tells them apart.
         key = (event["name"], str(event["args"].get("node_index", "")))
@@ -153,9 +162,9 @@ def _read(file: Path) -> list[NodeTime]:
                 0.0,
                 int(size) if size else None,
             )
-            spent[key] = [0.0] * (len(runs) - WARM_UP_RUNS)
+            spent[key] = [0.0] * (len(runs) // RUNS_A_TURN - WARM_UP_TURNS)
             begun[key] = event["ts"] - starts[run]
-        spent[key][run - WARM_UP_RUNS] += event["dur"]
+        spent[key][turn - WARM_UP_TURNS] += event["dur"]
     return [
         msgspec.structs.replace(nodes[key], time_us=float(median(spent[key]))) for key in sorted(nodes, key=lambda key: begun[key])
     ]

@@ -14,7 +14,7 @@ import numpy as np
 from edgekit_runtime.errors import InputError
 from edgekit_runtime.measurement import Interval
 
-__all__ = ["Ratio", "Timings", "interleave", "speedup"]
+__all__ = ["SETTLE_MS", "Ratio", "Timings", "interleave", "speedup"]
 
 RESAMPLES = 2000
 # onnxruntime's threads spin for about 25 ms after a call, waiting for the next one. Where several models are open and there are

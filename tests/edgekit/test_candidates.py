@@ -1,6 +1,14 @@
 import pytest
 
-from edgekit.candidates import Candidate, candidates_for, first_and_later, of_other_flavour
+from edgekit.candidates import (
+    Candidate,
+    candidates_for,
+    first_and_later,
+    of_other_flavour,
+    scheme_named,
+    static_part,
+    with_static_part,
+)
 from edgekit.target import Target, load_target
 from edgekit_export import Float32, StaticInt8
 from edgekit_runtime.errors import TargetError
@@ -106,3 +114,24 @@ def test_a_search_begins_with_one_flavour_and_method_and_leaves_the_rest_for_lat
         if isinstance(one.scheme, StaticInt8):
             method = one.scheme.method == static[0].method
             assert of_other_flavour(one, first, placements) == (method and one.scheme.placement in placements)
+
+
+@pytest.mark.parametrize(
+    ("name", "static"),
+    [
+        ("static-u8s7-minmax-conv", "static-u8s7-minmax-conv"),
+        ("static-u8s7-minmax-conv+dynamic-u8s7", "static-u8s7-minmax-conv"),
+        ("dynamic-u8s7", None),
+        ("weights-int4-b32", None),
+    ],
+)
+def test_the_static_part_of_a_candidate_is_found_and_put_back(name, static):
+    candidate = Candidate(scheme_named(name), Provider(), SessionConfig())
+    part = static_part(candidate)
+    assert (part.name if part else None) == static
+    if part is not None:
+        other = scheme_named("static-u8s7-mse-conv-rounded")
+        changed = with_static_part(candidate, other)
+        assert static_part(changed) == other
+        assert changed.name == name.replace("minmax-conv", "mse-conv-rounded")
+        assert with_static_part(changed, part) == candidate

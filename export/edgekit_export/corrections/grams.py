@@ -9,10 +9,19 @@ import onnx_ir as ir
 
 from edgekit_export.corrections.layers import Layer
 
-__all__ = ["Gram", "Window", "window_of"]
+__all__ = ["Gram", "Window", "positions_for", "window_of"]
 
-# Neighbouring positions of an image say much the same; this many of each example are enough.
+# Neighbouring positions of an image say much the same; this many of each example are enough, and fewer where there are many
+# examples for few inputs: moments of n inputs settle with some multiple of n positions in all.
 POSITIONS = 1024
+FEWEST_POSITIONS = 64
+POSITIONS_AN_INPUT = 32
+
+
+def positions_for(size: int, examples: int) -> int:
+    """How many positions of each example to look at, for a layer of `size` inputs."""
+    wanted = -(-POSITIONS_AN_INPUT * size // max(examples, 1))
+    return min(max(wanted, FEWEST_POSITIONS), POSITIONS)
 
 
 @dataclass(frozen=True)
@@ -35,15 +44,16 @@ class Window:
     auto_pad: str = "NOTSET"
     groups: int = 1
 
-    def patches(self, values: np.ndarray) -> np.ndarray:
-        """What each output position reads: (groups, inputs a group × kernel, positions), at most `POSITIONS` an example.
+    def patches(self, values: np.ndarray, most: int = POSITIONS) -> np.ndarray:
+        """What each output position reads: (groups, inputs a group × kernel, positions), at most `most` of them.
 
         Args:
             values: (batch, channels, space …) for a convolution, (…, channels) for a product.
+            most: Positions, evenly spread.
         """
         if not self.kernel:
             rows = values.reshape(-1, values.shape[-1])
-            return np.ascontiguousarray(_thinned(rows, POSITIONS).T)[None]
+            return np.ascontiguousarray(_thinned(rows, most).T)[None]
         padded = np.pad(values, [(0, 0), (0, 0), *self._pads(values.shape[2:])])
         span = tuple(distance * (size - 1) + 1 for distance, size in zip(self.dilations, self.kernel, strict=True))
         space = tuple(range(2, 2 + len(self.kernel)))
@@ -54,7 +64,7 @@ class Window:
         windows = windows[picks]
         batch, channels = windows.shape[:2]
         count = int(np.prod(windows.shape[2 : 2 + len(space)]))
-        kept = np.arange(count)[:: -(-count // max(1, POSITIONS // batch))]
+        kept = np.arange(count)[:: -(-count // max(1, most // batch))]
         where = np.unravel_index(kept, windows.shape[2 : 2 + len(space)])
         taken: tuple[Any, ...] = (slice(None), slice(None), *where)
         # (batch, channels, positions, *kernel) → (groups, channels a group, *kernel, batch, positions)
@@ -102,6 +112,11 @@ class Gram:
         self._products = np.zeros((groups, size, size))
         self._sums = np.zeros((groups, size))
         self._count = 0
+
+    @property
+    def size(self) -> int:
+        """Inputs a group × kernel."""
+        return int(self._sums.shape[1])
 
     def add(self, patches: np.ndarray) -> None:
         """Adds (groups, size, positions)."""

@@ -16,7 +16,7 @@ import onnx_ir as ir
 
 from edgekit_export.calibration.checked_feeds import Feed
 from edgekit_export.calibration.observe import observed
-from edgekit_export.corrections.grams import Gram, Window, window_of
+from edgekit_export.corrections.grams import Gram, Window, positions_for, window_of
 from edgekit_export.corrections.grid import Grid, grid_of
 from edgekit_export.corrections.layers import Layer, bias_of, constant, layers_of, set_initializer
 from edgekit_export.graph import Graph
@@ -107,7 +107,7 @@ def _moments(graph: Graph, layers: Sequence[Layer], feeds: Sequence[Feed]) -> It
             grams.setdefault((layer.input, windows[layer.name]), Gram(groups, size))
         for values in observed(graph, [layer.input for layer in chunk], feeds):
             for (name, window), gram in grams.items():
-                gram.add(window.patches(values[name]))
+                gram.add(window.patches(values[name], positions_for(gram.size, len(feeds))))
         yield from ((layer, grams[layer.input, windows[layer.name]]) for layer in chunk)
 
 

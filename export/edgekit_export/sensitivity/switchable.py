@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from edgekit_export.calibration import Histogram, ranges_from
 from edgekit_export.graph import Graph
-from edgekit_export.passes import unshare_weights
+from edgekit_export.passes import batchnorm_as_convolution, unshare_weights
 from edgekit_export.placement import place
 from edgekit_export.quantize import quantize_static
 from edgekit_export.schemes import StaticInt8
@@ -144,7 +144,7 @@ def open_switchable(
     """
     # Integer tables and activations are other nodes in the quantized graph: they are looked at by themselves.
     plain = replace(scheme, corrections=(), spared=(), tables=False)
-    graph = unshare_weights(graph)
+    graph = batchnorm_as_convolution(unshare_weights(graph))
     quantized = quantize_static(graph, plain, histograms, rewritten=False).graph
     rounding = rounding_of(graph, quantized)
     round_activations(graph, quantized, rounding)
