@@ -14,8 +14,8 @@ __all__ = ["Gram", "Window", "positions_for", "window_of"]
 # Neighbouring positions of an image say much the same; this many of each example are enough, and fewer where there are many
 # examples for few inputs: moments of n inputs settle with some multiple of n positions in all.
 POSITIONS = 1024
-FEWEST_POSITIONS = 64
-POSITIONS_AN_INPUT = 32
+FEWEST_POSITIONS = 128
+POSITIONS_AN_INPUT = 64
 
 
 def positions_for(size: int, examples: int) -> int:
