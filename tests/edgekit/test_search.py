@@ -108,3 +108,15 @@ def test_what_ships_is_looked_into(project, quick):
     assert {one.operator for one in deployment.operator_times} >= {"Gemm"}
     assert deployment.sensitivity is not None
     assert {node for group in deployment.sensitivity.groups for node in group.nodes} >= {"first", "second"}
+
+
+@pytest.mark.parametrize("step", ["examining._sensitivity", "examining._findings", "placing._divisible"])
+def test_what_a_verdict_can_do_without_cannot_end_a_deployment(project, quick, monkeypatch, step):
+    def broken(*_, **__):
+        raise AttributeError("'NoneType' object has no attribute 'dims'")
+
+    monkeypatch.setattr(f"edgekit.search.{step}", broken)
+    deployment = deploy(project)
+    notes = [note for one in deployment.candidates for note in one.notes]
+    assert any("did not work: AttributeError: 'NoneType' object has no attribute 'dims'" in note for note in notes)
+    assert selftest(load(project / "a.edge")).passed
