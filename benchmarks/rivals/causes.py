@@ -16,6 +16,6 @@ CAUSES: dict[str, str] = {
         "onnxruntime's blocked float convolutions walk along the width, which is 1 here: with height and width exchanged float32 is "
         "1.62 times as fast at one thread (2.25 against 1.39 ms, equal outputs); edgekit does not exchange them yet"
     ),
-    "silero-vad": "23 nodes in 85 µs: what a node costs onnxruntime, as in fashion; a quarter of the time is one step of its LSTM",
+    "silero-vad": "23 nodes in 85 µs: what a node costs onnxruntime, as in fashion; a quarter of it is one step of the LSTM",
     "gru": "both are float32, 2 to 5 % apart: onnxruntime has no integer GRU",
 }
