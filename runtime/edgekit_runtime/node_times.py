@@ -28,7 +28,7 @@ KERNEL = "_kernel_time"
 RUNS_A_TURN = 2
 WARM_UP_TURNS = 1
 STABLE = 0.02
-MOST_S = 6.0
+MOST_S = 2.0
 
 
 class NodeTime(msgspec.Struct, frozen=True):
