@@ -126,7 +126,7 @@ def test_gates_are_3_and_the_result_is_printed_all_the_same(project, cli, quick)
     assert (project / "a.edge" / "manifest.json").is_file()
 
 
-def test_a_pick_that_was_not_tried_is_one_line_that_lists_what_was(project, cli):
+def test_a_pick_that_was_not_tried_is_one_line_that_lists_what_was(project, cli, quick):
     arguments = ("deploy", project / "recipe.py", "--target", project / "small.toml", "--out", project / "a.edge", "-q")
     ended = cli(*arguments, "--time-budget", "0", "--pick", "none-such")
     assert ended.status == 1

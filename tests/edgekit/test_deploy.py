@@ -91,7 +91,7 @@ def test_without_data_less_is_claimed(project, quick):
     assert selftest(load(project / "a.edge")).passed
 
 
-def test_a_target_that_is_not_here_has_no_latency_and_says_so(project):
+def test_a_target_that_is_not_here_has_no_latency_and_says_so(project, quick):
     text = (project / "small.toml").read_text().replace('measured = "real"', 'measured = "software"')
     (project / "small.toml").write_text(text)
     deployment = edgekit.deploy(project / "recipe.py", target=str(project / "small.toml"), out=project / "a.edge")
@@ -185,7 +185,7 @@ def test_a_corrupt_model_file(project, cli):
     assert (ended.status, "not a sound ONNX model" in ended.line) == (1, True)
 
 
-def test_a_disk_that_fills_up_leaves_nothing(project, cli, monkeypatch):
+def test_a_disk_that_fills_up_leaves_nothing(project, cli, quick, monkeypatch):
     import edgekit_export
 
     def full(*_, **__):

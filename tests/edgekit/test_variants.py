@@ -69,7 +69,7 @@ def recipe(trained: Quadrants) -> Recipe:
     )
 
 
-def test_a_fake_quantized_module_and_others_are_candidates(recipe: Recipe, trained: Quadrants, tmp_path) -> None:
+def test_a_fake_quantized_module_and_others_are_candidates(recipe: Recipe, trained: Quadrants, tmp_path, quick: None) -> None:
     (tmp_path / "bare.toml").write_text(TARGET)
     quantized = edgekit.qat(trained, recipe, flavour="u8s7")
     given = replace(
