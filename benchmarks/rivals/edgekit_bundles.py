@@ -16,7 +16,7 @@ SUFFIX = ".edge"
 
 def build(way: str, material: Material, out: Path) -> None:
     """Bundles are deployed by the driver, which knows the recipe."""
-    raise NotImplementedError(f"{way} of {material.folder.name}: {out} comes from edgekit deploy")
+    raise ValueError(f"{way} of {material.folder.name}: {out} comes from edgekit deploy")
 
 
 def open_model(file: Path, material: Material) -> Opened:

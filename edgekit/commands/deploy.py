@@ -91,6 +91,9 @@ def deploy(
         empty = empty_rss_bytes() if wish.optimize == "memory" else None
         verdict = _decide(state, empty)
         deployment = _deployment(state, verdict, empty, examine(state, verdict.chosen))
+        if state.ledger.found:
+            known, all_of_them = state.ledger.found, state.ledger.found + state.ledger.made
+            progress.stage(f"{known} of {all_of_them} measurements are from an earlier run; --fresh takes them anew")
         progress.stage(f"pack {wish.out}")
         _pack(deployment, state, folder)
     prune(ledger_folder(), state.ledger.folder)
