@@ -15,9 +15,10 @@ from edgekit.progress import Progress, Quiet
 from edgekit.recipe import Recipe
 from edgekit.recipe_file import load_recipe
 from edgekit.search.examining import Examination, examine
+from edgekit.search.finals import confirm_start, confirmation
 from edgekit.search.ledger import Ledger, ledger_folder, prune
 from edgekit.search.opening import GOLDEN_EXAMPLES, open_search
-from edgekit.search.search import confirmation, search
+from edgekit.search.search import search
 from edgekit.search.state import SearchState, Wish
 from edgekit.search.words import session_in_words
 from edgekit.target import load_target
@@ -114,16 +115,23 @@ def _decide(state: SearchState, empty: int | None) -> Verdict:
     lineup, wish = state.lineup, state.wish
     # Each confirmation times float anew; a winner's speed-up is over the float of its own rounds.
     baselines: dict[str, Measurement] = {}
+    started = set()
     while True:
         others = [lineup.tried(name) for name in lineup.others]
         verdict = decide(lineup.tried(FLOAT), others, wish.max_drop, wish.optimize, pick=wish.pick, empty_rss_bytes=empty)
-        if not wish.timed or verdict.chosen == FLOAT:
+        chosen = verdict.chosen
+        if not wish.timed or chosen == FLOAT:
             return verdict
-        if verdict.chosen in baselines:
-            lineup.figures[FLOAT] = baselines[verdict.chosen]
+        if chosen not in baselines:
+            confirmed = confirmation(state, chosen)
+            baselines |= dict.fromkeys(confirmed, lineup.figures[FLOAT])
+        elif chosen not in started:
+            confirm_start(state, chosen)
+            started.add(chosen)
+        else:
+            of_its_rounds = baselines[chosen]
+            lineup.update(FLOAT, latency_ms=of_its_rounds.latency_ms, latency_p99_ms=of_its_rounds.latency_p99_ms)
             return verdict
-        confirmation(state, verdict.chosen)
-        baselines[verdict.chosen] = lineup.figures[FLOAT]
 
 
 def _deployment(state: SearchState, verdict: Verdict, empty: int | None, seen: Examination) -> Deployment:

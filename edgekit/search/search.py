@@ -23,27 +23,32 @@ from edgekit.lineup import FLOAT
 from edgekit.providers import schemes_for
 from edgekit.search.correcting import enter_corrected
 from edgekit.search.entering import build, compare_outputs, enter, load
-from edgekit.search.examining import EXAMINATION_S
+from edgekit.search.finals import FINAL_ROUNDS, reserve_s_of, time_finalists
 from edgekit.search.heats import AT_ONCE, SCREENING_ROUNDS, heat, heats, seconds_of
 from edgekit.search.judging import evaluate, evaluate_float, evaluation_seconds, is_accurate
 from edgekit.search.options import enter_providers, enter_sessions
 from edgekit.search.placing import mixed, place, place_within
-from edgekit.search.standing import best_of, fastest_first, gain, is_hopeless, leave, ratio, running, surely_slower
+from edgekit.search.standing import (
+    SCREENING_NOISE,
+    best_of,
+    fastest_first,
+    gain,
+    is_hopeless,
+    leaders,
+    leave,
+    ratio,
+    running,
+    surely_slower,
+)
 from edgekit.search.state import SearchState
 from edgekit_runtime.errors import SessionError, TargetError
 from edgekit_runtime.session import CPU, Provider, SessionConfig
 
-__all__ = ["confirmation", "open_float", "search"]
+__all__ = ["open_float", "search"]
 
-CONFIRMATION_ROUNDS = 50
-FINAL_ROUNDS = 25
-CONFIRMATION_STARTS = 3
 # What is clearly slower than float after the screening cannot win.
 CLEARLY_SLOWER = 0.9
-# A figure of five rounds may be off by this much: who is slower by more than that cannot be the fastest.
-SCREENING_NOISE = 1.06
 RACE_ROUNDS = 10
-FINALISTS = 4
 DIVIDED = 2
 POLISHED = 2
 # Steps in which accuracy is bought with time where the fastest candidate is not accurate enough: dB over what it has.
@@ -113,24 +118,24 @@ def _try_all(state: SearchState, variants: Sequence[Built]) -> None:
 
 def _search_by_time(state: SearchState, variants: Sequence[Built]) -> None:
     first, later = first_and_later(_schemes(state, corrected=False))
-    entered = enter(state, first, "schemes", reserve_s=_reserve(state))
+    entered = enter(state, first, "schemes", reserve_s=reserve_s_of(state))
     _screened(state, entered + _enter_built(state, variants))
     divided = _to_divide(state)
-    placed = place(state, divided, reserve_s=_reserve(state))
-    _screened(state, placed + enter(state, mixed(state, placed), "placement by time", reserve_s=_reserve(state)))
+    placed = place(state, divided, reserve_s=reserve_s_of(state))
+    _screened(state, placed + enter(state, mixed(state, placed), "placement by time", reserve_s=reserve_s_of(state)))
     if state.wish.target.provider.name == CPU:
-        _screened(state, enter_providers(state, reserve_s=_reserve(state)))
+        _screened(state, enter_providers(state, reserve_s=reserve_s_of(state)))
     placements = {static_scheme(state.lineup.built[name].candidate).placement for name in divided}
     flavours = [one for one in later if of_other_flavour(one, first, placements)]
-    _screened(state, enter(state, flavours, "other flavours", reserve_s=2 * _reserve(state)))
+    _screened(state, enter(state, flavours, "other flavours", reserve_s=2 * reserve_s_of(state)))
     _race(state)
     best = _judge(state)
     _buy_accuracy(state, best)
     best = best_of(state)
-    _screened(state, enter_sessions(state, [name for name in dict.fromkeys((best, FLOAT)) if name], reserve_s=_reserve(state)))
+    _screened(state, enter_sessions(state, [name for name in dict.fromkeys((best, FLOAT)) if name], reserve_s=reserve_s_of(state)))
     _judge(state)
     _polish(state)
-    _time_finalists(state)
+    time_finalists(state)
 
 
 def _schemes(state: SearchState, *, corrected: bool) -> list[Candidate]:
@@ -171,7 +176,7 @@ def _screened(state: SearchState, names: Sequence[str]) -> None:
 def _race(state: SearchState) -> None:
     """Times the fastest once more, all in the same rounds: those of the screening were timed in different ones."""
     names = fastest_first(state, running(state))[:AT_ONCE]
-    if len(names) > 1 and state.left_s > _reserve(state) + seconds_of(state, names, RACE_ROUNDS):
+    if len(names) > 1 and state.left_s > reserve_s_of(state) + seconds_of(state, names, RACE_ROUNDS):
         heat(state, names, RACE_ROUNDS, "race")
         _drop_slow(state, names)
 
@@ -192,12 +197,12 @@ def _to_divide(state: SearchState) -> list[str]:
     from edgekit_export import StaticInt8
 
     lineup = state.lineup
-    chosen: dict[str, str] = {}
+    of_placement: dict[str, list[str]] = {}
     for name in fastest_first(state, lineup.alive):
         scheme = lineup.built[name].candidate.scheme
         if isinstance(scheme, StaticInt8) and not is_hopeless(state, name):
-            chosen.setdefault(scheme.placement, name)
-    return list(chosen.values())[:DIVIDED]
+            of_placement.setdefault(scheme.placement, []).append(name)
+    return [leaders(state, names)[0] for names in of_placement.values()][:DIVIDED]
 
 
 def _judge(state: SearchState) -> str | None:
@@ -210,7 +215,7 @@ def _judge(state: SearchState) -> str | None:
             leave(state, name, f"{ratio(state, name)}; {best} is better and inside the budget: {ratio(state, best)}")
             continue
         needed = evaluation_seconds(state, name) if lineup.figures[name].metric is None else 0.0
-        if best is not None and needed and state.left_s < _reserve(state) + needed:
+        if best is not None and needed and state.left_s < reserve_s_of(state) + needed:
             leave(state, name, f"{ratio(state, name)}; not evaluated within the time budget of {state.wish.budget_s:g} s")
             continue
         if lineup.figures[name].metric is None:
@@ -227,7 +232,7 @@ def _buy_accuracy(state: SearchState, best: str | None) -> None:
     fast = [name for name in fastest_first(state, running(state)) if gain(state, name) > least]
     inaccurate = [name for name in fast if not is_accurate(state, name)]
     for name in inaccurate[:DIVIDED]:
-        reserve = _reserve(state) + evaluation_seconds(state, name)
+        reserve = reserve_s_of(state) + evaluation_seconds(state, name)
         new = enter_corrected(state, name, reserve_s=reserve)
         _screened(state, new)
         _judge(state)
@@ -243,38 +248,11 @@ def _buy_accuracy(state: SearchState, best: str | None) -> None:
 
 def _polish(state: SearchState) -> None:
     """Where there is time left: the best candidates with learned rounding, which costs nothing on the device."""
-    accurate = [name for name in fastest_first(state, running(state)) if is_accurate(state, name)]
-    best = accurate[0] if accurate else None
-    for name in accurate[:POLISHED]:
-        if best is not None and gain(state, name) * SCREENING_NOISE >= gain(state, best):
-            reserve = _reserve(state) + evaluation_seconds(state, name)
-            _screened(state, enter_corrected(state, name, reserve_s=reserve))
-            _judge(state)
-
-
-def _time_finalists(state: SearchState) -> None:
-    """Times those that may still win in as many rounds as a verdict needs."""
-    finalists = [name for name in fastest_first(state, running(state)) if is_accurate(state, name)][:FINALISTS]
-    heat(state, finalists, FINAL_ROUNDS, "final")
-    ends = {name: state.lineup.figures[name].speedup_ci for name in finalists if name not in state.lineup.failures}
-    if any(interval and interval[0] > 1.0 for interval in ends.values()):
-        return
-    # A noisy spell may leave none that is faster beyond doubt: more rounds, rather than the benefit of the doubt.
-    undecided = [name for name in ends if (state.lineup.figures[name].speedup or 0.0) > 1.0]
-    heat(state, undecided, CONFIRMATION_ROUNDS, "undecided")
-
-
-def confirmation(state: SearchState, name: str) -> None:
-    """Times one candidate against float once more, in rounds and processes of their own.
-
-    The fastest of many was picked partly for its luck; figures from fresh rounds are free of that.
-    """
-    heat(state, [name], CONFIRMATION_ROUNDS, "confirmation")
-    for one in (FLOAT, name):
-        if one in state.lineup.failures:
-            continue
-        built = state.lineup.built[one]
-        load(state, built, CONFIRMATION_STARTS)
+    accurate = [name for name in running(state) if is_accurate(state, name)]
+    for name in leaders(state, accurate)[:POLISHED]:
+        reserve = reserve_s_of(state) + evaluation_seconds(state, name)
+        _screened(state, enter_corrected(state, name, reserve_s=reserve))
+        _judge(state)
 
 
 def _is_static(state: SearchState, name: str) -> bool:
@@ -282,10 +260,3 @@ def _is_static(state: SearchState, name: str) -> bool:
 
     candidate = state.lineup.built[name].candidate
     return isinstance(candidate.scheme, StaticInt8) and candidate.provider == Provider()
-
-
-def _reserve(state: SearchState) -> float:
-    """Seconds that the end of the search needs: the finalists' rounds, the confirmation, the starts, and the report's figures."""
-    names = fastest_first(state, running(state))[:FINALISTS]
-    starts = 2 * CONFIRMATION_STARTS * 1.0 + EXAMINATION_S
-    return seconds_of(state, names, FINAL_ROUNDS) + seconds_of(state, names[:1], CONFIRMATION_ROUNDS) + starts

@@ -8,10 +8,23 @@ from edgekit.search.judging import is_accurate
 from edgekit.search.state import SearchState
 from edgekit.verdict import Left
 
-__all__ = ["best_of", "fastest_first", "gain", "is_hopeless", "leave", "ratio", "running", "surely_slower"]
+__all__ = [
+    "SCREENING_NOISE",
+    "best_of",
+    "fastest_first",
+    "gain",
+    "is_hopeless",
+    "leaders",
+    "leave",
+    "ratio",
+    "running",
+    "surely_slower",
+]
 
 # Outputs with less than this have nothing to do with float's; they are not worth timing.
 HOPELESS_DB = 3.0
+# A figure of five rounds may be off by this much: who is slower by more than that cannot be the fastest.
+SCREENING_NOISE = 1.06
 
 
 def surely_slower(state: SearchState, name: str, best: str) -> bool:
@@ -33,6 +46,16 @@ def best_of(state: SearchState) -> str | None:
 def fastest_first(state: SearchState, names: Sequence[str]) -> list[str]:
     """Names by what they gain, the most first."""
     return sorted(names, key=lambda name: -gain(state, name))
+
+
+def leaders(state: SearchState, names: Sequence[str]) -> list[str]:
+    """Of some candidates those as fast as the fastest within the noise of a few rounds, the nearest to float's outputs first.
+
+    Which of them seems the fastest changes from one run to the next; how near they are to float does not.
+    """
+    most = max((gain(state, name) for name in names), default=0.0)
+    equal = [name for name in names if gain(state, name) * SCREENING_NOISE >= most]
+    return sorted(equal, key=lambda name: (-state.lineup.tried(name).nearness, name))
 
 
 def gain(state: SearchState, name: str) -> float:
