@@ -29,7 +29,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.document import at_least, at_most, median_interval, publish
-from benchmarks.models.mobilenet_v2 import SIDE, hardswish, photograph_like, relu6
+from benchmarks.models.mobilenet_v2 import hardswish, relu6
+from benchmarks.models.random_weights import SIDE, photograph_like
 from edgekit.progress import Quiet
 from edgekit.source import source_of
 from edgekit_export import METHODS, Graph, calibrate, ranges_from
@@ -62,7 +63,7 @@ import os, sys, time
 if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 from pathlib import Path
-from benchmarks.models.mobilenet_v2 import photograph_like
+from benchmarks.models.random_weights import photograph_like
 feeds = [{"image": photograph_like(index)} for index in range(int(sys.argv[2]))]
 """
 OUR_CHILD = """

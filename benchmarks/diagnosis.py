@@ -25,7 +25,7 @@ from onnxruntime.quantization import quantize_static as naive_quantize_static
 
 from benchmarks.document import Bar, at_most, publish
 from benchmarks.integer_activations import Feeds
-from benchmarks.models import mobilenet_v2
+from benchmarks.models.random_weights import photograph_like
 from edgekit import Recipe
 from edgekit.commands.diagnose import diagnose
 from edgekit.diagnosis.findings import Diagnosis
@@ -221,7 +221,7 @@ def one_core() -> Iterator[None]:
 def halved() -> Iterator[Arrays]:
     """Synthetic images at half their side."""
     for index in range(CALIBRATION // 2):
-        yield {"image": np.ascontiguousarray(mobilenet_v2.photograph_like(index)[:, :, ::2, ::2])}
+        yield {"image": np.ascontiguousarray(photograph_like(index)[:, :, ::2, ::2])}
 
 
 def small_recipe(activation: Activation, kernel: int, factor: float = 1.0) -> Recipe:

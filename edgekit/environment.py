@@ -11,8 +11,10 @@ TOOLS = ("edgekit", "edgekit-export", "edgekit-runtime", "numpy", "onnx", "onnx-
 
 def tool_versions() -> dict[str, str]:
     """Versions of the installed packages that a bundle depends on; packages that are missing are left out."""
+    from edgekit_runtime.plugins import PLUGINS
+
     found = {}
-    for name in TOOLS:
+    for name in (*TOOLS, *(plugin.package for plugin in PLUGINS.values())):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

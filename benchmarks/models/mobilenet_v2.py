@@ -2,14 +2,13 @@
 
 The architecture is that of Sandler et al., *MobileNetV2: Inverted Residuals and Linear Bottlenecks* (arXiv:1801.04381), table 2;
 with Hardswish (Howard et al., *Searching for MobileNetV3*, arXiv:1905.02244) it stands for the networks whose activations int8
-slows down. Weights are seeded. Batch normalization has the statistics that one forward pass over synthetic images gives it, so
-activations keep the spread that they have in trained networks. There is no evaluation: random weights classify nothing.
+slows down. Weights are seeded; see ``random_weights.py`` for their statistics. There is no evaluation: random weights classify
+nothing.
 
 Two recipes: ``mobilenet_v2.py:relu6`` and ``mobilenet_v2.py:hardswish``.
 """
 
 import sys
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -18,22 +17,19 @@ import numpy as np
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # a recipe is opened by its path, from anywhere
 
+from benchmarks.models.random_weights import draw_convolutions, images
 from edgekit import Recipe
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["build", "hardswish", "photograph_like", "relu6"]
+__all__ = ["build", "hardswish", "relu6"]
 
-SIDE = 224
 CLASSES = 1000
 STEM_CHANNELS = 32
 HEAD_CHANNELS = 1280
 BLOCKS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 """Table 2 of the paper: expansion, channels, how many blocks, stride of the first of them."""
-
-CALIBRATION_IMAGES = 64
-STATISTICS_IMAGES = 8
 
 Activation = Literal["relu6", "hardswish"]
 
@@ -87,49 +83,12 @@ def build(activation: Activation, seed: int = 0) -> "nn.Module":
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = MobileNetV2()
-        for part in network.modules():
-            if isinstance(part, nn.Conv2d):
-                nn.init.kaiming_normal_(part.weight, mode="fan_out")
-            elif isinstance(part, nn.BatchNorm2d):
-                # Channels of trained networks differ in spread and offset.
-                nn.init.uniform_(part.weight, 0.5, 1.5)
-                nn.init.normal_(part.bias, std=0.3)
-                part.momentum = None  # statistics are the plain average over what was seen
-    images = np.concatenate([photograph_like(index) for index in range(-STATISTICS_IMAGES, 0)])
-    with torch.no_grad():
-        network.train()(torch.from_numpy(images))
-    return network.eval()
-
-
-def photograph_like(index: int) -> np.ndarray:
-    """A synthetic image (1, 3, 224, 224), float32, clipped to −1 … 1; `index` may be negative.
-
-    Amplitudes fall with one over frequency, as in photographs (Field, *Relations between the statistics of natural images
-    and the response properties of cortical cells*, 1987), and the channels are alike. A few rectangles give it edges.
-    """
-    random = np.random.default_rng([abs(index), int(index < 0)])
-    frequency = np.hypot(np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)[None, :])
-    frequency[0, 0] = np.inf  # no mean: brightness is set below
-    noise = np.fft.irfft2(np.fft.rfft2(random.standard_normal((4, SIDE, SIDE))) / frequency, s=(SIDE, SIDE))
-    noise /= noise.std(axis=(1, 2), keepdims=True)
-    image = noise[:1] + 0.4 * noise[1:]  # one pattern that all channels share, and a weaker one of each
-    for _ in range(6):
-        top, left, height, width = random.integers(0, SIDE, 4)
-        image[:, top : top + height // 2, left : left + width // 2] += random.normal(0, 1, (3, 1, 1))
-    bright = random.uniform(0.25, 0.5) * image + random.uniform(-0.3, 0.3, (3, 1, 1))
-    return np.ascontiguousarray(np.clip(bright, -1, 1)[None], dtype=np.float32)
-
-
-def calibration() -> Iterator[dict[str, np.ndarray]]:
-    """64 synthetic images."""
-    for index in range(CALIBRATION_IMAGES):
-        yield {"image": photograph_like(index)}
+        return draw_convolutions(MobileNetV2())
 
 
 def example() -> dict[str, np.ndarray]:
-    """The first of them."""
-    return next(calibration())
+    """The first image that it is calibrated on."""
+    return next(images())
 
 
 def _recipe(activation: Activation) -> Recipe:
@@ -139,7 +98,7 @@ def _recipe(activation: Activation) -> Recipe:
         example=example,
         dynamic={"image": {0: "batch"}},
         outputs=["logits"],
-        calibration=calibration,
+        calibration=images,
     )
 
 

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.models.mobilenet_v2 import photograph_like
-
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["draw_convolutions", "images"]
+__all__ = ["SIDE", "draw_convolutions", "images", "photograph_like"]
 
+SIDE = 224
 CALIBRATION_IMAGES = 64
 STATISTICS_IMAGES = 8
 
@@ -46,7 +45,26 @@ def draw_convolutions(network: "nn.Module") -> "nn.Module":
     return network.eval()
 
 
+def photograph_like(index: int) -> np.ndarray:
+    """A synthetic image (1, 3, 224, 224), float32, clipped to −1 … 1; `index` may be negative.
+
+    Amplitudes fall with one over frequency, as in photographs (Field, *Relations between the statistics of natural images
+    and the response properties of cortical cells*, 1987), and the channels are alike. A few rectangles give it edges.
+    """
+    random = np.random.default_rng([abs(index), int(index < 0)])
+    frequency = np.hypot(np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)[None, :])
+    frequency[0, 0] = np.inf  # no mean: brightness is set below
+    noise = np.fft.irfft2(np.fft.rfft2(random.standard_normal((4, SIDE, SIDE))) / frequency, s=(SIDE, SIDE))
+    noise /= noise.std(axis=(1, 2), keepdims=True)
+    image = noise[:1] + 0.4 * noise[1:]  # one pattern that all channels share, and a weaker one of each
+    for _ in range(6):
+        top, left, height, width = random.integers(0, SIDE, 4)
+        image[:, top : top + height // 2, left : left + width // 2] += random.normal(0, 1, (3, 1, 1))
+    bright = random.uniform(0.25, 0.5) * image + random.uniform(-0.3, 0.3, (3, 1, 1))
+    return np.ascontiguousarray(np.clip(bright, -1, 1)[None], dtype=np.float32)
+
+
 def images() -> Iterator[dict[str, np.ndarray]]:
-    """64 feeds of one synthetic image each, (1, 3, 224, 224); the network has not seen them."""
+    """64 feeds of one synthetic image each, (1, 3, 224, 224); batch normalization has not seen them."""
     for index in range(CALIBRATION_IMAGES):
         yield {"image": photograph_like(index)}

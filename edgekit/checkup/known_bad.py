@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from edgekit.checkup.findings import Finding, Severity
+from edgekit.checkup.check import Check, Severity
 
 __all__ = ["KNOWN_BAD", "Host", "KnownBad", "known_bad", "release"]
 
@@ -138,10 +138,10 @@ KNOWN_BAD: tuple[KnownBad, ...] = (
 )
 
 
-def known_bad(versions: Mapping[str, str], host: Host) -> list[Finding]:
-    """Findings on installed releases that are known to fail on a machine like `host`."""
+def known_bad(versions: Mapping[str, str], host: Host) -> list[Check]:
+    """A check for each installed release that is known to fail on a machine like `host`."""
     return [
-        Finding(entry.severity, f"{entry.package} {versions[entry.package]}", f"{entry.fails}: {entry.threads}", entry.do)
+        Check(entry.severity, f"{entry.package} {versions[entry.package]}", f"{entry.fails}: {entry.threads}", entry.do)
         for entry in KNOWN_BAD
         if entry.package in versions and entry.first <= release(versions[entry.package]) <= entry.last and entry.on(host)
     ]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 
-from edgekit.checkup.findings import Finding
+from edgekit.checkup.check import Check
 from edgekit.checkup.known_bad import release
 
-__all__ = ["OLDEST_ONNXRUNTIME", "TESTED_TORCH", "installed_versions", "onnxruntime_distributions", "package_findings"]
+__all__ = ["OLDEST_ONNXRUNTIME", "TESTED_TORCH", "installed_versions", "onnxruntime_distributions", "package_checks"]
 
 # The oldest onnxruntime that edgekit-runtime allows, and the torch that edgekit is tested with (constraints.txt).
 OLDEST_ONNXRUNTIME = (1, 22)
@@ -49,18 +49,18 @@ def onnxruntime_distributions() -> list[str]:
     return sorted(found)
 
 
-def package_findings(versions: Mapping[str, str | None], builds: Iterable[str]) -> list[Finding]:
-    """Findings on installed packages.
+def package_checks(versions: Mapping[str, str | None], builds: Iterable[str]) -> list[Check]:
+    """Checks of installed packages; what is well gives none.
 
     Args:
         versions: As from `installed_versions`.
         builds: As from `onnxruntime_distributions`.
     """
     builds = list(builds)
-    findings = []
+    checks = []
     if not builds:
-        findings.append(
-            Finding(
+        checks.append(
+            Check(
                 "problem",
                 "onnxruntime is not installed",
                 "nothing can be measured or run without it",
@@ -69,8 +69,8 @@ def package_findings(versions: Mapping[str, str | None], builds: Iterable[str]) 
         )
     if len(builds) > 1:
         kept = next((name for name in builds if name != "onnxruntime"), builds[0])
-        findings.append(
-            Finding(
+        checks.append(
+            Check(
                 "problem",
                 f"{len(builds)} builds of onnxruntime are installed: {', '.join(builds)}",
                 "they unpack into one folder and overwrite each other's libraries, so providers vanish without a word "
@@ -81,8 +81,8 @@ def package_findings(versions: Mapping[str, str | None], builds: Iterable[str]) 
     for name in builds:
         version = versions.get(name)
         if version and release(version) < OLDEST_ONNXRUNTIME:
-            findings.append(
-                Finding(
+            checks.append(
+                Check(
                     "problem",
                     f"{name} {version} is too old",
                     f"edgekit needs {_dotted(OLDEST_ONNXRUNTIME)} or newer",
@@ -91,8 +91,8 @@ def package_findings(versions: Mapping[str, str | None], builds: Iterable[str]) 
             )
     torch = versions.get("torch")
     if torch is None:
-        findings.append(
-            Finding(
+        checks.append(
+            Check(
                 "warning",
                 "torch is not installed",
                 "PyTorch models cannot be exported here; .onnx files and bundles work",
@@ -100,15 +100,15 @@ def package_findings(versions: Mapping[str, str | None], builds: Iterable[str]) 
             )
         )
     elif torch.partition("+")[0] != TESTED_TORCH:
-        findings.append(
-            Finding(
+        checks.append(
+            Check(
                 "warning",
                 f"torch {torch}",
                 f"edgekit is tested with {TESTED_TORCH}, and the exporter changes from release to release",
                 f"where an export fails: pip install torch=={TESTED_TORCH}",
             )
         )
-    return findings
+    return checks
 
 
 def _brings_onnxruntime(distribution: metadata.Distribution) -> bool:

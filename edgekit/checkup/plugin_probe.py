@@ -13,9 +13,9 @@ from pathlib import Path
 
 import msgspec
 
-from edgekit.checkup.findings import Finding
+from edgekit.checkup.check import Check
 
-__all__ = ["PluginReport", "plugin_findings", "probe_plugins"]
+__all__ = ["PluginReport", "plugin_checks", "probe_plugins"]
 
 TIMEOUT_S = 60
 SIDE = 64
@@ -57,20 +57,20 @@ def probe_plugins(command: Sequence[str] = (sys.executable, "-m", "edgekit.check
     return reports
 
 
-def plugin_findings(reports: Sequence[PluginReport]) -> list[Finding]:
-    """What follows from them; a plugin that is not installed is no finding."""
-    findings = []
+def plugin_checks(reports: Sequence[PluginReport]) -> list[Check]:
+    """A check for each plugin that is installed."""
+    checks = []
     for report in reports:
         if report.version is None:
             continue
         name = f"{report.package} {report.version}"
         if report.works:
             why = f"{report.provider} runs float32 models here, and `deploy --target host` tries it"
-            findings.append(Finding("ok", f"{name} works", why))
+            checks.append(Check("ok", f"{name} works", why))
         else:
             do = f"nothing, where other providers serve; otherwise pip install --upgrade {report.package}"
-            findings.append(Finding("warning", f"{name} is installed and cannot be used", report.detail, do))
-    return findings
+            checks.append(Check("warning", f"{name} is installed and cannot be used", report.detail, do))
+    return checks
 
 
 def _failure(command: Sequence[str]) -> str | None:

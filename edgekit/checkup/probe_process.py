@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from edgekit.checkup.findings import Finding
+from edgekit.checkup.check import Check
 from edgekit.checkup.integer_probes import OnnxruntimeFacts, ProbeResult, Started
 
-__all__ = ["ProbeReport", "probe_findings", "run_probes"]
+__all__ = ["ProbeReport", "probe_checks", "run_probes"]
 
 TIMEOUT_S = 120
 COMMAND = (sys.executable, "-m", "edgekit.checkup.integer_probes")
@@ -53,19 +53,19 @@ def run_probes(command: Sequence[str] = COMMAND, timeout_s: float = TIMEOUT_S) -
     return _report(done.stdout, telling.strip())
 
 
-def probe_findings(report: ProbeReport, isa: tuple[str, ...]) -> list[Finding]:
+def probe_checks(report: ProbeReport, isa: tuple[str, ...]) -> list[Check]:
     """What follows from the probes on a machine with these instruction sets."""
-    findings = [] if report.died_in is None else [_death(report)]
+    checks = [] if report.died_in is None else [_death(report)]
     if report.onnxruntime is not None and report.died_in is None:
-        findings.append(
-            Finding(
+        checks.append(
+            Check(
                 "ok", f"onnxruntime {report.onnxruntime.version} imports and runs int8", f"{len(report.results)} integer probes ran"
             )
         )
     failed = [result for result in report.results if result.status == "failed"]
     if failed:
-        findings.append(
-            Finding(
+        checks.append(
+            Check(
                 "warning",
                 f"integer probes could not run: {', '.join(result.name for result in failed)}",
                 failed[0].detail,
@@ -79,8 +79,8 @@ def probe_findings(report: ProbeReport, isa: tuple[str, ...]) -> list[Finding]:
         if result.status == "wrong" or (result.status == "saturates" and result.name.endswith(CANNOT_SATURATE))
     ]
     if wrong:
-        findings.append(
-            Finding(
+        checks.append(
+            Check(
                 "problem",
                 f"int8 computes wrong values: {_examples(wrong)}",
                 "neither exact arithmetic nor 16-bit saturation explains them: a kernel of this onnxruntime is broken on this "
@@ -88,17 +88,17 @@ def probe_findings(report: ProbeReport, isa: tuple[str, ...]) -> list[Finding]:
                 "install another onnxruntime release, and do not ship int8 to such a machine until this probe is clean",
             )
         )
-    return findings + _saturation(report.results, isa)
+    return checks + _saturation(report.results, isa)
 
 
-def _saturation(results: list[ProbeResult], isa: tuple[str, ...]) -> list[Finding]:
+def _saturation(results: list[ProbeResult], isa: tuple[str, ...]) -> list[Check]:
     hit = [result for result in results if result.status == "saturates" and not result.name.endswith(CANNOT_SATURATE)]
     if not hit:
         return []
     exact = [result.name for result in results if result.status == "exact" and "small values" not in result.name]
     vnni = " although it has vnni" if "vnni" in isa else ""
     return [
-        Finding(
+        Check(
             "warning",
             f"16-bit intermediates saturate on this processor{vnni}: {_examples(hit)}",
             "a model whose weights use all of their 8 bits loses accuracy here that it keeps on a processor with VNNI or on "
@@ -109,23 +109,23 @@ def _saturation(results: list[ProbeResult], isa: tuple[str, ...]) -> list[Findin
     ]
 
 
-def _death(report: ProbeReport) -> Finding:
+def _death(report: ProbeReport) -> Check:
     if report.died_in == IMPORT:
         if "_ARRAY_API" in report.reason or "NumPy" in report.reason or "multiarray" in report.reason:
-            return Finding(
+            return Check(
                 "problem",
                 "onnxruntime and numpy do not fit each other",
                 f"{report.reason} (microsoft/onnxruntime#21063)",
                 "pip install --upgrade onnxruntime numpy",
             )
-        return Finding(
+        return Check(
             "problem",
             "onnxruntime cannot be imported",
             report.reason,
             "pip install --force-reinstall onnxruntime; after an illegal instruction (SIGILL) take another release, this one is "
             "built for newer processors",
         )
-    return Finding(
+    return Check(
         "problem",
         f"integer probes stopped at {report.died_in}",
         report.reason,

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import msgspec
 
-from edgekit.checkup.findings import Finding
+from edgekit.checkup.check import Check
 
-__all__ = ["Surroundings", "isa_in_words", "surrounding_findings", "surroundings"]
+__all__ = ["Surroundings", "isa_in_words", "surrounding_checks", "surroundings"]
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -95,8 +95,8 @@ def surroundings() -> Surroundings:
     )
 
 
-def surrounding_findings(around: Surroundings) -> list[Finding]:
-    """Findings on what the system leaves to this process."""
+def surrounding_checks(around: Surroundings) -> list[Check]:
+    """Checks of what the system leaves to this process; what is well gives none."""
     return [*_platform(around), *_cores(around), *_memory(around), *_disk(around), *_variables(around.variables, around.cores)]
 
 
@@ -142,11 +142,11 @@ def _arm_in_words(isa: tuple[str, ...]) -> list[str]:
     return words
 
 
-def _platform(around: Surroundings) -> list[Finding]:
-    findings = []
+def _platform(around: Surroundings) -> list[Check]:
+    checks = []
     if around.python_bits == 32:
-        findings.append(
-            Finding(
+        checks.append(
+            Check(
                 "problem",
                 "this Python has 32 bits",
                 "onnxruntime has no wheels for 32-bit systems (microsoft/onnxruntime#24511)",
@@ -154,21 +154,21 @@ def _platform(around: Surroundings) -> list[Finding]:
             )
         )
     if around.architecture == "aarch64" and not around.cpu_topology:
-        findings.append(
-            Finding(
+        checks.append(
+            Check(
                 "warning",
                 "the list of processors in /sys is missing",
                 "onnxruntime's import was seen to abort on ARM where a sandbox hides it (microsoft/onnxruntime#10038)",
                 "mount /sys into the container, or run on a system that shows it",
             )
         )
-    return findings
+    return checks
 
 
-def _cores(around: Surroundings) -> list[Finding]:
+def _cores(around: Surroundings) -> list[Check]:
     if around.cores_by_quota is not None and around.cores_by_quota < around.cores_by_affinity:
         return [
-            Finding(
+            Check(
                 "warning",
                 f"the container may use {around.cores_by_quota:g} of the {around.cores_by_affinity} cores that it sees",
                 "libraries that start a thread a core are throttled by the quota, and latency then jumps "
@@ -178,7 +178,7 @@ def _cores(around: Surroundings) -> list[Finding]:
         ]
     if around.cores_by_affinity < around.cores_total:
         return [
-            Finding(
+            Check(
                 "ok",
                 f"this process may use {around.cores_by_affinity} of {around.cores_total} cores",
                 "onnxruntime's own default would ask for all of them and fail to pin its threads (microsoft/onnxruntime#8313); "
@@ -188,7 +188,7 @@ def _cores(around: Surroundings) -> list[Finding]:
     return []
 
 
-def _memory(around: Surroundings) -> list[Finding]:
+def _memory(around: Surroundings) -> list[Check]:
     known = [value for value in (around.memory_limit_bytes, around.memory_available_bytes) if value is not None]
     memory = min(known, default=None)
     if memory is None or memory >= MEMORY_TO_EXPORT:
@@ -197,15 +197,15 @@ def _memory(around: Surroundings) -> list[Finding]:
         why, do = "exporting with torch takes about 2 GB", "export on a larger machine; running a bundle here is fine"
     else:
         why, do = "even a small bundle needs about 250 MB with Python", "stop other programs, or raise the container's limit"
-    return [Finding("warning" if memory >= MEMORY_TO_RUN else "problem", f"{memory / GB:.2f} GB of memory to use", why, do)]
+    return [Check("warning" if memory >= MEMORY_TO_RUN else "problem", f"{memory / GB:.2f} GB of memory to use", why, do)]
 
 
-def _disk(around: Surroundings) -> list[Finding]:
+def _disk(around: Surroundings) -> list[Check]:
     free = around.temp_free_bytes
     if free is None or free >= DISK_TO_DEPLOY:
         return []
     return [
-        Finding(
+        Check(
             "warning" if free >= DISK_AT_ALL else "problem",
             f"{free / GB:.2f} GB free in {around.temp_folder}",
             "every candidate of a deployment is written there before it is measured",
@@ -214,14 +214,14 @@ def _disk(around: Surroundings) -> list[Finding]:
     ]
 
 
-def _variables(variables: Mapping[str, str], cores: int) -> list[Finding]:
-    findings = []
+def _variables(variables: Mapping[str, str], cores: int) -> list[Check]:
+    checks = []
     for name, value in variables.items():
         if name.endswith("_NUM_THREADS"):
-            findings += _thread_count(name, value, cores)
+            checks += _thread_count(name, value, cores)
         elif name in PINNING and value.lower() not in ("false", "disabled", "none", ""):
-            findings.append(
-                Finding(
+            checks.append(
+                Check(
                     "warning",
                     f"{name}={value}",
                     "it pins threads of torch and numpy to cores that onnxruntime's threads use, too, and falsifies timings",
@@ -229,21 +229,21 @@ def _variables(variables: Mapping[str, str], cores: int) -> list[Finding]:
                 )
             )
         elif name == "OMP_WAIT_POLICY" and value.lower() == "active":
-            findings.append(
-                Finding(
+            checks.append(
+                Check(
                     "warning", f"{name}={value}", "idle threads of torch spin and take time from what is measured", f"unset {name}"
                 )
             )
-    return findings
+    return checks
 
 
-def _thread_count(name: str, value: str, cores: int) -> list[Finding]:
+def _thread_count(name: str, value: str, cores: int) -> list[Check]:
     first = value.split(",")[0].strip()
     if not first.isdigit() or int(first) < 1:
-        return [Finding("warning", f"{name}={value}", "it is not a number of threads, and is ignored or worse", f"unset {name}")]
+        return [Check("warning", f"{name}={value}", "it is not a number of threads, and is ignored or worse", f"unset {name}")]
     if int(first) > cores:
         return [
-            Finding(
+            Check(
                 "warning",
                 f"{name}={value}, with {cores} cores to use",
                 "torch and numpy start more threads than there are cores and slow each other down",
@@ -252,7 +252,7 @@ def _thread_count(name: str, value: str, cores: int) -> list[Finding]:
         ]
     if int(first) < cores:
         return [
-            Finding(
+            Check(
                 "ok",
                 f"{name}={value}, with {cores} cores to use",
                 "torch and numpy stay on fewer cores; onnxruntime does not read it, give edgekit --threads instead",

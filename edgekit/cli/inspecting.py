@@ -120,11 +120,11 @@ def card(
 @app.command()
 def doctor(json: Json = False, debug: Debug = False) -> None:
     """Say what this machine is, what that means for int8, and what is wrong with it."""
-    from edgekit.cli.diagnosis_view import show_diagnosis
+    from edgekit.cli.checkup_view import show_checkup
 
     def work() -> Any:
         from edgekit.commands.doctor import doctor as run
 
         return run()
 
-    finish(work, document=lambda result: result.document(), show=show_diagnosis, as_json=json, debug=debug)
+    finish(work, document=lambda result: result.document(), show=show_checkup, as_json=json, debug=debug)

@@ -8,16 +8,16 @@ from typing import Any
 
 import msgspec
 
-from edgekit.checkup.findings import Finding
+from edgekit.checkup.check import Check
 from edgekit.checkup.integer_probes import OnnxruntimeFacts, ProbeResult
 from edgekit.checkup.known_bad import Host, known_bad
-from edgekit.checkup.packages import installed_versions, onnxruntime_distributions, package_findings
-from edgekit.checkup.plugin_probe import PluginReport, plugin_findings, probe_plugins
-from edgekit.checkup.probe_process import probe_findings, run_probes
-from edgekit.checkup.surroundings import Surroundings, isa_in_words, surrounding_findings, surroundings
+from edgekit.checkup.packages import installed_versions, onnxruntime_distributions, package_checks
+from edgekit.checkup.plugin_probe import PluginReport, plugin_checks, probe_plugins
+from edgekit.checkup.probe_process import probe_checks, run_probes
+from edgekit.checkup.surroundings import Surroundings, isa_in_words, surrounding_checks, surroundings
 from edgekit_runtime.machine import Machine, machine
 
-__all__ = ["Diagnosis", "doctor"]
+__all__ = ["Checkup", "doctor"]
 
 PROVIDER_PACKAGES = {
     "QNNExecutionProvider": "onnxruntime-qnn",
@@ -25,7 +25,7 @@ PROVIDER_PACKAGES = {
 }
 
 
-class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
+class Checkup(msgspec.Struct, frozen=True, kw_only=True):
     """What this machine is and what is wrong with it.
 
     Attributes:
@@ -37,7 +37,7 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
         provider_packages: What to install for providers that come in a package of their own and are missing.
         plugins: Providers that edgekit registers itself, with their versions and whether they work.
         probes: What the integer probes saw.
-        findings: What was found, worst first.
+        checks: What was checked and is worth telling, worst first.
     """
 
     machine: Machine
@@ -48,12 +48,12 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     provider_packages: dict[str, str]
     plugins: list[PluginReport]
     probes: list[ProbeResult]
-    findings: list[Finding]
+    checks: list[Check]
 
     @property
     def healthy(self) -> bool:
         """Whether nothing was found that will not work."""
-        return all(finding.severity != "problem" for finding in self.findings)
+        return all(check.severity != "problem" for check in self.checks)
 
     def document(self) -> dict[str, Any]:
         """The JSON document of ``edgekit doctor --json``."""
@@ -64,8 +64,8 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
         return document
 
 
-def doctor() -> Diagnosis:
-    """Examines this machine. Whatever is broken becomes a finding; nothing is raised."""
+def doctor() -> Checkup:
+    """Examines this machine. Whatever is broken becomes a check that says so; nothing is raised."""
     report = run_probes()
     here, around = machine(), surroundings()
     versions, builds = installed_versions(), onnxruntime_distributions()
@@ -75,13 +75,13 @@ def doctor() -> Diagnosis:
     installed = {name: version for name, version in versions.items() if version is not None}
     host = Host(here.architecture, platform.system(), processor_flags(_cpuinfo()))
     found = [
-        *package_findings(versions, builds),
+        *package_checks(versions, builds),
         *known_bad(installed, host),
-        *probe_findings(report, here.isa),
-        *plugin_findings(plugins),
-        *surrounding_findings(around),
+        *probe_checks(report, here.isa),
+        *plugin_checks(plugins),
+        *surrounding_checks(around),
     ]
-    return Diagnosis(
+    return Checkup(
         machine=here,
         int8=isa_in_words(here.architecture, here.isa),
         surroundings=around,
@@ -92,7 +92,7 @@ def doctor() -> Diagnosis:
         },
         plugins=plugins,
         probes=report.results,
-        findings=sorted(found, key=lambda finding: ("problem", "warning", "ok").index(finding.severity)),
+        checks=sorted(found, key=lambda check: ("problem", "warning", "ok").index(check.severity)),
     )
 
 

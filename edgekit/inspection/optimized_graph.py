@@ -11,6 +11,7 @@ from edgekit.inspection.float_islands import FloatIsland, find_float_islands
 from edgekit.inspection.surviving_qdq import SurvivingQdq, find_surviving_qdq
 from edgekit.inspection.wiring import Wiring, count_operators
 from edgekit_runtime.errors import SessionError
+from edgekit_runtime.plugins import PLUGINS
 from edgekit_runtime.session import CPU, Provider, SessionConfig, session_options, short_reason
 
 __all__ = ["OptimizedGraph", "optimize", "optimized_wiring"]
@@ -71,7 +72,9 @@ def optimized_wiring(path: Path, provider: Provider, config: SessionConfig) -> t
     reason = None
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         saved = Path(folder) / "optimized.onnx"
-        if provider.name not in ort.get_available_providers():
+        if provider.name in PLUGINS:
+            reason = f"{provider.name} compiles its nodes into one of its own and gives no graph to look at"
+        elif provider.name not in ort.get_available_providers():
             reason = f"{provider.name} is not in this onnxruntime {ort.__version__}"
         elif provider.name != CPU:
             try:

@@ -7,23 +7,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from edgekit.inspection.weights import StoredTensor, dtype_name
-from edgekit.inspection.wiring import Wiring
+from edgekit.inspection.wiring import MOVEMENT, Wiring
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["DYNAMIC", "QuantizationFound", "find_quantization", "is_integer_operator"]
+__all__ = ["QuantizationFound", "find_quantization", "is_integer_operator"]
 
-DYNAMIC = frozenset(
-    [
-        "DynamicQuantizeLinear",
-        "MatMulInteger",
-        "ConvInteger",
-        "DynamicQuantizeMatMul",
-        "DynamicQuantizeLSTM",
-        "MatMulIntegerToFloat",
-    ]
-)
+DYNAMIC = frozenset(["DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM"])
+# Integers in, sums or floats out: who quantized what they take says whether its range was measured in the call or before.
+PRODUCTS = frozenset(["MatMulInteger", "ConvInteger", "MatMulIntegerToFloat"])
 WEIGHT_ONLY = frozenset(["MatMulNBits", "MatMulBnb4", "GatherBlockQuantized", "QMoE"])
 QOPERATOR = ("QLinear", "QGemm", "QAttention", "QEmbedLayerNorm", "QOrdered")
 
@@ -47,7 +40,8 @@ class QuantizationFound(msgspec.Struct, frozen=True):
     """What is quantized in a model file, and how.
 
     Attributes:
-        kinds: Of ``qdq``, ``qoperator``, ``dynamic`` and ``weight-only``; empty for a float model.
+        kinds: Of ``qdq``, ``qoperator``, ``float-outputs`` (integer products of values with ranges known before, which give
+            floats), ``dynamic`` (ranges measured in the call) and ``weight-only``; empty for a float model.
         weights_per_channel: Quantized weights with a scale for each channel.
         weights_per_tensor: Quantized weights with one scale.
         weights_per_block: Quantized weights with a scale for each block of values.
@@ -70,7 +64,7 @@ class QuantizationFound(msgspec.Struct, frozen=True):
 
 def is_integer_operator(node: onnx.NodeProto) -> bool:
     """Whether a node computes in integers."""
-    return node.op_type.startswith(QOPERATOR) or node.op_type in DYNAMIC
+    return node.op_type.startswith(QOPERATOR) or node.op_type in DYNAMIC or node.op_type in PRODUCTS
 
 
 def find_quantization(wiring: Wiring) -> QuantizationFound:
@@ -78,7 +72,7 @@ def find_quantization(wiring: Wiring) -> QuantizationFound:
     tally = _Tally(wiring)
     for node in wiring.nodes:
         tally.see(node)
-    order = ("qdq", "qoperator", "dynamic", "weight-only")
+    order = ("qdq", "qoperator", "float-outputs", "dynamic", "weight-only")
     # A Q/DQ model also dequantizes its weights; that alone makes it weight-only, no more.
     kinds = tally.kinds - {"weight-only"} if "qdq" in tally.kinds and not tally.packed else tally.kinds
     return QuantizationFound(
@@ -117,7 +111,7 @@ class _Tally:
             width = next((attribute.i for attribute in node.attribute if attribute.name == "bits"), 4)
             self._weight(f"int{width}", "block")
         elif is_integer_operator(node):
-            self.kinds.add("dynamic" if node.op_type in DYNAMIC else "qoperator")
+            self.kinds.add(_kind(self.wiring, node))
             self._integer_operator(node)
 
     def _dequantized(self, node: onnx.NodeProto) -> None:
@@ -152,6 +146,20 @@ class _Tally:
 
     def _activation(self, dtype: str) -> None:
         self.activation_types[dtype] = self.activation_types.get(dtype, 0) + 1
+
+
+def _kind(wiring: Wiring, node: onnx.NodeProto) -> str:
+    """The kind of quantization that an integer operator stands for."""
+    if node.op_type in DYNAMIC:
+        return "dynamic"
+    if node.op_type not in PRODUCTS:
+        return "qoperator"
+    maker = wiring.makers.get(wiring.input_of(node, 0))
+    while maker is not None and maker.op_type in MOVEMENT:
+        maker = wiring.makers.get(wiring.input_of(maker, 0))
+    if maker is None:
+        return "qoperator"  # the model takes integers
+    return "dynamic" if maker.op_type in DYNAMIC else "float-outputs"
 
 
 def _weight_behind(wiring: Wiring, node: onnx.NodeProto) -> StoredTensor | None:

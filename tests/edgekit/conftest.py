@@ -135,17 +135,41 @@ def project(tmp_path):
     return tmp_path
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    """Fewer timing rounds and processes: what is tested is not how sure the figures are."""
+def _hurry(patch: pytest.MonkeyPatch) -> None:
+    """Few timing rounds and processes, no rests between them, and no waiting until figures are calm."""
+    import edgekit.search.finals as finals
     import edgekit.search.heats as heats
     import edgekit.search.search as search
+    from edgekit_runtime import node_times, timing
 
-    monkeypatch.setattr(heats, "SCREENING_ROUNDS", 3)
-    monkeypatch.setattr(search, "RACE_ROUNDS", 3)
-    monkeypatch.setattr(search, "FINAL_ROUNDS", 5)
-    monkeypatch.setattr(search, "CONFIRMATION_ROUNDS", 5)
-    monkeypatch.setattr(search, "CONFIRMATION_STARTS", 1)
+    patch.setattr(heats, "SCREENING_ROUNDS", 3)
+    patch.setattr(search, "RACE_ROUNDS", 3)
+    patch.setattr(search, "FINAL_ROUNDS", 5)
+    patch.setattr(finals, "FINAL_ROUNDS", 5)
+    patch.setattr(finals, "CONFIRMATION_ROUNDS", 5)
+    patch.setattr(finals, "CONFIRMATION_STARTS", 1)
+    # Its defaults, which hold for whoever imported the function before.
+    for name, value in {"settle_ms": 1.0, "slot_ms": 2.0}.items():
+        patch.setitem(timing.interleave.__kwdefaults__, name, value)
+    patch.setattr(node_times, "SETTLE_MS", 1.0)
+    patch.setattr(node_times, "STABLE", 1.0)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A hurried search: what is tested is not how sure the figures are."""
+    _hurry(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def one_torch_thread():
+    """OpenMP's waiting threads spin: on a busy machine two are many times slower than one for layers this small."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)
@@ -195,7 +219,9 @@ def deployed(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("deployed")
     recipe = write_project(folder)
-    deployment = edgekit.deploy(recipe, target=str(folder / "small.toml"), out=folder / "quadrants.edge")
+    with pytest.MonkeyPatch.context() as patch:
+        _hurry(patch)
+        deployment = edgekit.deploy(recipe, target=str(folder / "small.toml"), out=folder / "quadrants.edge")
     return folder, deployment
 
 

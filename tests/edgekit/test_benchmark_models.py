@@ -40,6 +40,7 @@ VOICES_PACKAGE = "asterisk-core-sounds-en-wav"
 needs_voices = pytest.mark.skipif(not VOICES.is_dir(), reason=f"needs Debian's recordings: apt-get install {VOICES_PACKAGE}")
 
 pytestmark = [
+    pytest.mark.usefixtures("one_torch_thread"),
     pytest.mark.extra,
     pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)}: pip install '.[bench]'"),
 ]
@@ -78,17 +79,6 @@ def silero():
 @pytest.fixture(scope="module")
 def ocr():
     return open_recipe_file("rapidocr_recognizer")
-
-
-@pytest.fixture(autouse=True)
-def one_torch_thread():
-    """OpenMP's waiting threads spin: on a busy machine two are many times slower than one for layers this small."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def float_run(recipe: Recipe) -> Callable[[Arrays], Arrays]:

@@ -16,11 +16,11 @@ from edgekit.checkup.packages import (
     TESTED_TORCH,
     installed_versions,
     onnxruntime_distributions,
-    package_findings,
+    package_checks,
 )
-from edgekit.checkup.plugin_probe import plugin_findings, probe_plugins
-from edgekit.checkup.probe_process import ProbeReport, probe_findings, run_probes
-from edgekit.checkup.surroundings import Surroundings, isa_in_words, surrounding_findings, surroundings
+from edgekit.checkup.plugin_probe import plugin_checks, probe_plugins
+from edgekit.checkup.probe_process import ProbeReport, probe_checks, run_probes
+from edgekit.checkup.surroundings import Surroundings, isa_in_words, surrounding_checks, surroundings
 from edgekit.commands.doctor import doctor, processor_flags
 from edgekit_runtime.machine import machine
 from edgekit_runtime.plugins import OPENVINO, PLUGINS, available_providers
@@ -29,36 +29,36 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def diagnosis():
+def checkup():
     return doctor()
 
 
-def test_this_machine(diagnosis):
-    assert diagnosis.healthy, diagnosis.findings
-    assert diagnosis.onnxruntime is not None
-    assert "CPUExecutionProvider" in diagnosis.onnxruntime.providers
-    assert diagnosis.versions["onnxruntime"] == diagnosis.onnxruntime.version
-    assert diagnosis.int8
-    assert [result.name for result in diagnosis.probes][: len(PROBES) - 2] == [probe.name for probe in PROBES if not probe.precise]
+def test_this_machine(checkup):
+    assert checkup.healthy, checkup.checks
+    assert checkup.onnxruntime is not None
+    assert "CPUExecutionProvider" in checkup.onnxruntime.providers
+    assert checkup.versions["onnxruntime"] == checkup.onnxruntime.version
+    assert checkup.int8
+    assert [result.name for result in checkup.probes][: len(PROBES) - 2] == [probe.name for probe in PROBES if not probe.precise]
 
 
-def test_probes_agree_with_the_processor(diagnosis):
-    status = {result.name: result.status for result in diagnosis.probes}
+def test_probes_agree_with_the_processor(checkup):
+    status = {result.name: result.status for result in checkup.probes}
     for name in ("Conv u8s8 small values", "MatMul u8s8 small values", "Conv u8u8", "MatMul u8u8", "MatMul u8s8 reduced range"):
         assert status[name] == "exact", name
     here = machine()
     if here.architecture == "x86_64" and "vnni" not in here.isa:
         assert status["Conv u8s8"] == status["MatMul u8s8"] == "saturates"
         assert status["Conv u8s8 precise"] == status["MatMul u8s8 precise"] == "exact"
-        assert any("saturate" in finding.what for finding in diagnosis.findings)
+        assert any("saturate" in check.what for check in checkup.checks)
     elif here.architecture in ("x86_64", "aarch64"):
         assert status["Conv u8s8"] == status["MatMul u8s8"] == "exact"
 
 
-def test_document_is_plain_finite_json(diagnosis):
-    document = diagnosis.document()
+def test_document_is_plain_finite_json(checkup):
+    document = checkup.document()
     assert json.loads(json.dumps(document, allow_nan=False)) == document
-    assert {"severity", "what", "why", "do"} == set(document["findings"][0])
+    assert {"severity", "what", "why", "do"} == set(document["checks"][0])
 
 
 def test_doctor_does_not_import_torch():
@@ -98,15 +98,15 @@ def test_installed_packages():
         ({"torch": None, "onnxruntime": "1.31.1"}, ["onnxruntime"], "warning", "torch is not installed"),
     ],
 )
-def test_package_findings(versions, builds, severity, expected):
-    (finding,) = package_findings(versions, builds)
-    assert finding.severity == severity
-    assert expected in finding.what
-    assert "pip" in finding.do
+def test_package_checks(versions, builds, severity, expected):
+    (check,) = package_checks(versions, builds)
+    assert check.severity == severity
+    assert expected in check.what
+    assert "pip" in check.do
 
 
-def test_tested_packages_give_no_finding():
-    assert package_findings({"torch": f"{TESTED_TORCH}+cpu", "onnxruntime": "1.31.1"}, ["onnxruntime"]) == []
+def test_tested_packages_give_no_check():
+    assert package_checks({"torch": f"{TESTED_TORCH}+cpu", "onnxruntime": "1.31.1"}, ["onnxruntime"]) == []
 
 
 PI_4 = Host("aarch64", flags=frozenset(["fp", "asimd", "evtstrm", "crc32", "cpuid"]))
@@ -131,8 +131,8 @@ XEON = Host("x86_64", flags=frozenset({"avx2", "amx_int8"}))
     ],
 )
 def test_known_bad_releases_on_their_machines_only(versions, host, thread):
-    findings = known_bad(versions, host)
-    assert [thread in finding.why for finding in findings] == ([True] if thread else [])
+    checks = known_bad(versions, host)
+    assert [thread in check.why for check in checks] == ([True] if thread else [])
 
 
 def report(*results: ProbeResult, **rest) -> ProbeReport:
@@ -144,7 +144,7 @@ def test_saturation_is_a_warning_that_names_what_is_exact():
         ProbeResult("Conv u8s8", "saturates", "QLinearConv", 2072640.0, 1057046.0),
         ProbeResult("Conv u8u8", "exact", "QLinearConv", 2072640.0, 2072640.0),
     )
-    worst = next(finding for finding in probe_findings(report(*results), ("avx2",)) if finding.severity != "ok")
+    worst = next(check for check in probe_checks(report(*results), ("avx2",)) if check.severity != "ok")
     assert worst.severity == "warning"
     assert "1,057,046 for 2,072,640" in worst.what
     assert "Conv u8u8" in worst.why
@@ -158,13 +158,13 @@ def test_saturation_is_a_warning_that_names_what_is_exact():
     ],
 )
 def test_wrong_values_are_a_problem(result):
-    assert "problem" in {finding.severity for finding in probe_findings(report(result), ())}
+    assert "problem" in {check.severity for check in probe_checks(report(result), ())}
 
 
-def test_failed_probe_is_a_finding():
-    findings = probe_findings(report(ProbeResult("Conv u8s8", "failed", detail="NotImplemented: no kernel")), ())
-    assert [finding.severity for finding in findings] == ["ok", "warning"]
-    assert "no kernel" in findings[1].why
+def test_failed_probe_is_a_check():
+    checks = probe_checks(report(ProbeResult("Conv u8s8", "failed", detail="NotImplemented: no kernel")), ())
+    assert [check.severity for check in checks] == ["ok", "warning"]
+    assert "no kernel" in checks[1].why
 
 
 def child(code: str) -> list[str]:
@@ -176,16 +176,16 @@ STARTED = """print('{"type":"started","name":"%s"}', flush=True);"""
 
 def test_numpy_that_does_not_fit_is_recognized():
     code = STARTED % "import onnxruntime" + "raise ImportError('AttributeError: _ARRAY_API not found')"
-    (finding,) = probe_findings(run_probes(child(code)), ())
-    assert finding.severity == "problem"
-    assert "numpy do not fit" in finding.what
-    assert "#21063" in finding.why
+    (check,) = probe_checks(run_probes(child(code)), ())
+    assert check.severity == "problem"
+    assert "numpy do not fit" in check.what
+    assert "#21063" in check.why
 
 
 def test_missing_onnxruntime_is_recognized():
-    (finding,) = probe_findings(run_probes(child("import onnxruntime_that_is_not_there")), ())
-    assert "cannot be imported" in finding.what
-    assert "onnxruntime_that_is_not_there" in finding.why
+    (check,) = probe_checks(run_probes(child("import onnxruntime_that_is_not_there")), ())
+    assert "cannot be imported" in check.what
+    assert "onnxruntime_that_is_not_there" in check.why
 
 
 @pytest.mark.skipif(platform.system() == "Windows", reason="kills itself with a POSIX signal")
@@ -198,9 +198,9 @@ def test_crash_is_known_by_its_probe():
     )
     seen = run_probes(child(code))
     assert (seen.died_in, seen.onnxruntime.version) == ("Conv u8s8", "9")
-    (finding,) = probe_findings(seen, ())
-    assert "Conv u8s8" in finding.what
-    assert "SIGILL" in finding.why
+    (check,) = probe_checks(seen, ())
+    assert "Conv u8s8" in check.what
+    assert "SIGILL" in check.why
 
 
 def test_hanging_probe_is_known():
@@ -227,8 +227,8 @@ def around(**changes) -> Surroundings:
     return Surroundings(**(healthy | changes))
 
 
-def test_healthy_surroundings_give_no_finding():
-    assert surrounding_findings(around()) == []
+def test_healthy_surroundings_give_no_check():
+    assert surrounding_checks(around()) == []
 
 
 @pytest.mark.parametrize(
@@ -249,11 +249,11 @@ def test_healthy_surroundings_give_no_finding():
         ({"variables": {"OMP_WAIT_POLICY": "ACTIVE"}}, "warning", "OMP_WAIT_POLICY=ACTIVE"),
     ],
 )
-def test_surrounding_findings(changes, severity, expected):
-    (finding,) = surrounding_findings(around(**changes))
-    assert finding.severity == severity
-    assert expected in finding.what
-    assert finding.why
+def test_surrounding_checks(changes, severity, expected):
+    (check,) = surrounding_checks(around(**changes))
+    assert check.severity == severity
+    assert expected in check.what
+    assert check.why
 
 
 def test_environment_is_read(monkeypatch):
@@ -287,8 +287,8 @@ def the_plugin(monkeypatch, code: str, **changes):
 def test_a_plugin_that_works_is_said_with_its_version(monkeypatch):
     report = the_plugin(monkeypatch, "pass")
     assert (report.works, report.version) == (True, msgspec.__version__)
-    (finding,) = plugin_findings([report])
-    assert (finding.severity, finding.what) == ("ok", f"msgspec {msgspec.__version__} works")
+    (check,) = plugin_checks([report])
+    assert (check.severity, check.what) == ("ok", f"msgspec {msgspec.__version__} works")
 
 
 @pytest.mark.parametrize(
@@ -303,18 +303,18 @@ def test_a_plugin_that_works_is_said_with_its_version(monkeypatch):
 def test_a_plugin_that_does_not_work_says_why(monkeypatch, code, told):
     report = the_plugin(monkeypatch, code)
     assert not report.works
-    (finding,) = plugin_findings([report])
-    assert finding.severity == "warning"
-    assert told in finding.why
+    (check,) = plugin_checks([report])
+    assert check.severity == "warning"
+    assert told in check.why
 
 
-def test_a_plugin_that_is_not_installed_is_no_finding(monkeypatch):
+def test_a_plugin_that_is_not_installed_is_no_check(monkeypatch):
     report = the_plugin(monkeypatch, "raise SystemExit('never run')", module="no_such_module_of_openvino")
     assert (report.works, report.version) == (False, None)
-    assert plugin_findings([report]) == []
+    assert plugin_checks([report]) == []
 
 
-def test_the_doctor_agrees_with_what_can_be_opened(diagnosis):
-    assert {plugin.provider for plugin in diagnosis.plugins if plugin.works} == set(available_providers()) & set(PLUGINS)
-    missing = {plugin.provider for plugin in diagnosis.plugins if plugin.version is None}
-    assert missing <= set(diagnosis.provider_packages)
+def test_the_doctor_agrees_with_what_can_be_opened(checkup):
+    assert {plugin.provider for plugin in checkup.plugins if plugin.works} == set(available_providers()) & set(PLUGINS)
+    missing = {plugin.provider for plugin in checkup.plugins if plugin.version is None}
+    assert missing <= set(checkup.provider_packages)

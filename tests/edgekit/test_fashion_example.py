@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fashion_mnist"
 
 
@@ -27,15 +28,6 @@ def load(name: str) -> ModuleType:
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Use one thread: small tensors gain nothing from more, and lose a lot where other processes hold the cores."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +196,7 @@ class TestScripts:
 
     @pytest.mark.parametrize(
         ("content", "message"),
-        [(b"not gzip", "cannot be read as gzip"), (gzip.compress(b"\0\0\x08\x03" + bytes(30)), "not an IDX file")],
+        [(b"not gzip", "cannot be read as gzip"), (gzip.compress(b"\0\0\x08\x03" + bytes(30), mtime=0), "not an IDX file")],
     )
     def test_a_damaged_file_is_named(self, tmp_path: Path, content: bytes, message: str) -> None:
         path = tmp_path / "train-images-idx3-ubyte.gz"

@@ -11,10 +11,12 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_dynamic, quantize_static
 
 from edgekit.commands.inspect import Inspection, inspect
+from edgekit.inspection.optimized_graph import optimize
 from edgekit_runtime.bundle import file_entry
 from edgekit_runtime.errors import BundleError, GraphError
 from edgekit_runtime.manifest import FORMAT, MANIFEST, Chosen, Manifest, encode_manifest
 from edgekit_runtime.measurement import Measurement
+from edgekit_runtime.plugins import OPENVINO
 from edgekit_runtime.session import Provider, SessionConfig
 from edgekit_runtime.tensors import TensorSpec
 
@@ -166,6 +168,57 @@ def test_dynamic_lstm_is_quantized_and_hidden_weights_are_named(tmp_path):
     found = inspect(hidden)
     (note,) = [note for note in found.notes if note.name == "lstm-weights-in-float"]
     assert "through Concat" in note.message
+
+
+def test_products_of_known_ranges_that_give_floats_are_not_dynamic(tmp_path):
+    import edgekit
+
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["product"], name="product"),
+        helper.make_node("Add", ["product", "bias"], ["y"], name="sum"),
+    ]
+    path = save(
+        tmp_path / "linear.onnx", nodes, {"x": ["batch", 16]}, {"y": ["batch", 8]}, {"w": weights(16, 8), "bias": weights(8)}
+    )
+    recipe = edgekit.Recipe(
+        name="linear",
+        model=path,
+        example=lambda: {"x": weights(1, 16)},
+        dynamic={"x": {0: "batch"}},
+        outputs=["y"],
+        calibration=lambda: [{"x": weights(1, 16)} for _ in range(8)],
+    )
+    found = {}
+    for scheme in ("static-u8s7-minmax-weighted-floatoutputs", "dynamic-u8s7"):
+        edgekit.quantize(recipe, scheme=scheme, out=tmp_path / f"{scheme}.onnx")
+        found[scheme] = inspect(tmp_path / f"{scheme}.onnx")
+    static_one, dynamic_one = found.values()
+    assert "com.microsoft.MatMulIntegerToFloat" in static_one.operators
+    assert static_one.quantization.kinds == ["qdq", "float-outputs"]
+    assert dynamic_one.quantization.kinds == ["dynamic"]
+    document = json.loads(json.dumps(static_one.document(), allow_nan=False))
+    assert document["quantization"]["kinds"] == ["qdq", "float-outputs"]
+
+
+def test_integers_from_outside_are_quantized_by_nobody_here(tmp_path):
+    graph = helper.make_graph(
+        [helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0]), helper.make_node("MatMulInteger", ["t", "w"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, [16, 1])],
+        [helper.make_tensor_value_info("y", TensorProto.INT32, [1, 8])],
+        [numpy_helper.from_array(np.ones((16, 8), np.int8), "w")],
+    )
+    path = tmp_path / "integers.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), path)
+    assert inspect(path).quantization.kinds == ["qoperator"]
+
+
+def test_a_plugin_compiles_and_gives_no_graph_to_look_at(tmp_path):
+    path = convolutions(tmp_path / "conv.onnx", "Relu")
+    seen = optimize(path, Provider(OPENVINO, {"precision": "f32"}), SessionConfig())
+    assert seen.provider == "CPUExecutionProvider"
+    assert "OpenVINOExecutionProvider compiles its nodes" in seen.fallback_reason
+    assert seen.operators == inspect(path).optimized.operators
 
 
 def test_convinteger_is_warned_about(tmp_path):

@@ -31,6 +31,9 @@ def test_a_finished_search_is_repeated_with_the_same_figures_and_nothing_is_meas
     assert figures(again) == figures(first)
     assert again.reason == first.reason
     assert "measurements" in again.environment["from an earlier run"]
+    earlier = again.document()["earlier_figures"]
+    assert earlier["measurements"] == earlier["of"] > 0
+    assert first.document()["earlier_figures"] is None
     assert selftest(load(project / "b.edge")).passed
 
 
@@ -59,6 +62,8 @@ def test_a_killed_search_leaves_no_bundle_and_goes_on_where_it_was(project, quic
 
     monkeypatch.setattr(Ledger, "_write", counting)
     resumed = deploy(project)
+    earlier = resumed.document()["earlier_figures"]
+    assert earlier["measurements"] == earlier["of"] - len(anew) == kill_at
     assert not set(anew) & set(written)  # what was measured before the kill is not measured again
     assert selftest(load(project / "a.edge")).passed
     assert figures(deploy(project, "b.edge")) == figures(resumed)
@@ -66,7 +71,9 @@ def test_a_killed_search_leaves_no_bundle_and_goes_on_where_it_was(project, quic
 
 def test_fresh_measures_everything_anew(project, quick):
     deploy(project)
-    assert "from an earlier run" not in deploy(project, "b.edge", fresh=True).environment
+    anew = deploy(project, "b.edge", fresh=True)
+    assert "from an earlier run" not in anew.environment
+    assert anew.document()["earlier_figures"] is None
 
 
 def test_another_metric_is_evaluated_again_and_the_same_graph_is_not_built_again(project, quick, monkeypatch):

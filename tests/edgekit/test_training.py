@@ -19,6 +19,7 @@ from edgekit.variants import build_variants
 from edgekit_runtime import Provider, load
 from edgekit_runtime.errors import CalibrationError, TargetError
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fashion_mnist"
 
 

@@ -12,6 +12,7 @@ from edgekit import Recipe
 from edgekit_runtime import load
 from edgekit_runtime.errors import RecipeError
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 TARGET = """
 description = "no candidates of its own"
 architecture = "any"

@@ -1,6 +1,6 @@
 """Small real networks, traced once for the whole folder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,15 @@ from edgekit_runtime.benchmark import size_bytes
 from edgekit_runtime.manifest import Chosen, InputRange
 
 Feed = dict[str, np.ndarray]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_torch_thread() -> Iterator[None]:
+    """OpenMP's waiting threads spin: beside another worker two are several times slower than one for networks this small."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 class ConvNet(nn.Module):

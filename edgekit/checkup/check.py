@@ -1,16 +1,16 @@
-"""One thing that the doctor found."""
+"""One check of the doctor's and how it came out."""
 
 from typing import Literal
 
 import msgspec
 
-__all__ = ["Finding", "Severity"]
+__all__ = ["Check", "Severity"]
 
 Severity = Literal["ok", "warning", "problem"]
 
 
-class Finding(msgspec.Struct, frozen=True):
-    """One thing that the doctor found.
+class Check(msgspec.Struct, frozen=True):
+    """One check of the doctor's and how it came out.
 
     Attributes:
         severity: ``ok``; ``warning``, it costs speed, accuracy or comfort; ``problem``, something will not work.

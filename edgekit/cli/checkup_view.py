@@ -1,4 +1,4 @@
-"""A diagnosis as a person reads it: what is wrong first, then the machine, then the probes behind it."""
+"""A checkup as a person reads it: what is wrong first, then the machine, then the probes behind it."""
 
 from typing import TYPE_CHECKING
 
@@ -7,26 +7,26 @@ from rich.text import Text
 from edgekit.cli.screen import Screen, bytes_in_words, heading, number, pairs, plain_table
 
 if TYPE_CHECKING:
-    from edgekit.commands.doctor import Diagnosis
+    from edgekit.commands.doctor import Checkup
 
-__all__ = ["show_diagnosis"]
+__all__ = ["show_checkup"]
 
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 PROBE_COLOURS = {"exact": "", "saturates": "yellow", "wrong": "red", "failed": "red"}
 
 
-def show_diagnosis(diagnosis: "Diagnosis") -> None:
-    """Findings, the machine, the software, the probes."""
+def show_checkup(checkup: "Checkup") -> None:
+    """Checks, the machine, the software, the probes."""
     screen = Screen()
-    for finding in diagnosis.findings:
-        screen.print(Text.assemble((f"{finding.severity}  ", COLOURS[finding.severity]), (finding.what, "bold")))
-        pairs(screen, [(label, text) for label, text in (("why", finding.why), ("do", finding.do)) if text])
+    for check in checkup.checks:
+        screen.print(Text.assemble((f"{check.severity}  ", COLOURS[check.severity]), (check.what, "bold")))
+        pairs(screen, [(label, text) for label, text in (("why", check.why), ("do", check.do)) if text])
     heading(screen, "machine")
-    here, around = diagnosis.machine, diagnosis.surroundings
+    here, around = checkup.machine, checkup.surroundings
     rows = [
         ("processor", f"{here.cpu}, {here.architecture}"),
         ("instruction sets", ", ".join(here.isa) or "none that matter to int8"),
-        *(("int8", line) for line in diagnosis.int8),
+        *(("int8", line) for line in checkup.int8),
         ("cores", f"{here.cores} of {here.cores_total}"),
         ("memory", f"{bytes_in_words(around.memory_available_bytes)} free of {bytes_in_words(here.memory_bytes)}"),
         ("temporary files", f"{around.temp_folder}, {bytes_in_words(around.temp_free_bytes)} free"),
@@ -35,16 +35,16 @@ def show_diagnosis(diagnosis: "Diagnosis") -> None:
     ]
     pairs(screen, rows)
     heading(screen, "software")
-    facts = diagnosis.onnxruntime
+    facts = checkup.onnxruntime
     rows = [("onnxruntime here", "none imports" if facts is None else f"{facts.version} with {', '.join(facts.providers)}")]
-    rows += [(plugin.package, f"{plugin.version}, works") for plugin in diagnosis.plugins if plugin.works]
-    rows += [(f"{provider}", command) for provider, command in diagnosis.provider_packages.items()]
-    versions = ", ".join(f"{name} {version or 'missing'}" for name, version in diagnosis.versions.items())
+    rows += [(plugin.package, f"{plugin.version}, works") for plugin in checkup.plugins if plugin.works]
+    rows += [(f"{provider}", command) for provider, command in checkup.provider_packages.items()]
+    versions = ", ".join(f"{name} {version or 'missing'}" for name, version in checkup.versions.items())
     pairs(screen, [*rows, ("versions", versions)])
-    if diagnosis.probes:
+    if checkup.probes:
         heading(screen, "integer probes")
         table = plain_table("probe", "result", "kernel", "expected", "got", left=3)
-        for probe in diagnosis.probes:
+        for probe in checkup.probes:
             told = probe.kernel or probe.detail
             figures = (number(probe.expected, ",.0f"), number(probe.got, ",.0f"))
             table.add_row(probe.name, probe.status, Text(told), *figures, style=PROBE_COLOURS[probe.status])
