@@ -8,6 +8,7 @@ from edgekit.recipe import Recipe
 if TYPE_CHECKING:
     from edgekit.commands.bench import bench
     from edgekit.commands.card import card
+    from edgekit.commands.certify import certify
     from edgekit.commands.compare import compare
     from edgekit.commands.deploy import deploy
     from edgekit.commands.diagnose import diagnose
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from edgekit.commands.inspect import inspect
     from edgekit.commands.quantize import quantize
     from edgekit.commands.run import run
+    from edgekit.commands.selftest import selftest
     from edgekit.commands.sensitivity import sensitivity
     from edgekit.training import distil, prune, qat
     from edgekit_runtime import load
@@ -25,6 +27,7 @@ __all__ = [
     "__version__",
     "bench",
     "card",
+    "certify",
     "compare",
     "deploy",
     "diagnose",
@@ -37,12 +40,27 @@ __all__ = [
     "qat",
     "quantize",
     "run",
+    "selftest",
     "sensitivity",
 ]
 
 __version__ = "0.1.0"
 
-COMMANDS = ("bench", "card", "compare", "deploy", "diagnose", "doctor", "export", "inspect", "quantize", "run", "sensitivity")
+COMMANDS = (
+    "bench",
+    "card",
+    "certify",
+    "compare",
+    "deploy",
+    "diagnose",
+    "doctor",
+    "export",
+    "inspect",
+    "quantize",
+    "run",
+    "selftest",
+    "sensitivity",
+)
 TRAINING = ("distil", "prune", "qat")
 
 

@@ -1,4 +1,4 @@
-"""The verbs that run models: compare, bench and run."""
+"""The verbs that run models: compare, bench, run and selftest."""
 
 import sys
 from pathlib import Path
@@ -7,11 +7,11 @@ from typing import Annotated, Any
 import typer
 
 from edgekit.cli.app import app
-from edgekit.cli.options import AnyIsa, Debug, Input, Json, ModelArgument, Quiet, Threads
+from edgekit.cli.options import AnyIsa, Debug, Input, Json, ModelArgument, On, Quiet, Threads
 from edgekit.cli.outcome import finish, finish_plainly
 from edgekit.progress import progress_for
 
-__all__ = ["bench", "compare", "run_once"]
+__all__ = ["bench", "compare", "run_once", "selftest"]
 
 
 @app.command()
@@ -72,16 +72,27 @@ def bench(
     input_file: Input = None,
     rounds: Annotated[int, typer.Option(min=1, help="Timed rounds of about 10 ms.")] = 25,
     threads: Threads = None,
+    on: On = None,
     any_isa: AnyIsa = False,
     json: Json = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Measure latency, cold start, memory and size on this machine."""
+    """Measure latency, cold start, memory and size on this machine, or at another place."""
 
     def work() -> Any:
         from edgekit.commands.bench import bench as run
 
-        return run(model, _feed(input_file), rounds=rounds, threads=threads, check_isa=not any_isa)
+        with progress_for(quiet) as progress:
+            return run(
+                model,
+                _feed(input_file),
+                rounds=rounds,
+                threads=threads,
+                check_isa=not any_isa,
+                on=on,
+                progress=progress,
+            )
 
     finish_plainly(work, json, debug)
 
@@ -92,11 +103,13 @@ def run_once(
     input_file: Input = None,
     output: Annotated[Path | None, typer.Option(help="Write the outputs to this .npz file.")] = None,
     threads: Threads = None,
+    on: On = None,
     any_isa: AnyIsa = False,
     json: Json = False,
+    quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Run a bundle or a model once and show its outputs."""
+    """Run a bundle or a model once, on this machine or at another place, and show its outputs."""
 
     def work() -> Any:
         from edgekit.commands.run import run as call
@@ -106,15 +119,54 @@ def run_once(
         from edgekit_runtime.preprocessing import outside_calibration
 
         feed = _feed(input_file)
-        outputs = call(model, feed, threads=threads, check_isa=not any_isa)
+        with progress_for(quiet) as progress:
+            outputs = call(model, feed, threads=threads, check_isa=not any_isa, on=on, progress=progress)
         for warning in outside_calibration(read_manifest(model), feed) if feed and is_bundle(model) else ():
             sys.stderr.write(f"warning: {warning}\n")
         if output is not None:
             write_arrays(output, outputs)
         shown = {name: summary(array) for name, array in outputs.items()}
-        return {"outputs": shown, "saved": str(output) if output else None}
+        placed = {"place": on} if on else {}
+        return {**placed, "outputs": shown, "saved": str(output) if output else None}
 
     finish_plainly(work, json, debug)
+
+
+@app.command()
+def selftest(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="a NAME.edge bundle")],
+    threads: Threads = None,
+    on: On = None,
+    any_isa: AnyIsa = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Run a bundle's golden examples, here or at another place; exit with 3 where they do not come out."""
+
+    def work() -> Any:
+        from edgekit.commands.selftest import selftest as run
+
+        with progress_for(quiet) as progress:
+            return run(bundle, threads=threads, check_isa=not any_isa, on=on or "host", progress=progress)
+
+    def document(seen: Any) -> Any:
+        import msgspec
+
+        return msgspec.to_builtins(seen)
+
+    def gates(seen: Any) -> list[str]:
+        from edgekit_runtime.errors import SelfTestError
+
+        try:
+            seen.require(f"{bundle} on {seen.place}")
+        except SelfTestError as error:
+            return [str(error)]
+        return []
+
+    from edgekit.cli.tables import show_fields
+
+    finish(work, document=document, show=show_fields, as_json=json, debug=debug, gates=gates)
 
 
 def _feed(path: Path | None) -> Any:

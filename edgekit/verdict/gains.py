@@ -9,14 +9,16 @@ from edgekit_runtime.measurement import Measurement
 __all__ = ["MEMORY_NOISE_BYTES", "SAME_GAIN", "Gains", "ratio", "told_drop"]
 
 # Gains this close are one gain, told apart by noise; the candidate whose outputs are nearest to float's is taken then.
-SAME_GAIN: dict[Optimize, float] = {"latency": 1.02, "size": 1.05, "memory": 1.05}
+SAME_GAIN: dict[Optimize, float] = {"latency": 1.02, "size": 1.05, "memory": 1.05, "instructions": 1.02}
 SAME: dict[Optimize, str] = {
     "latency": "as fast within 2 %",
     "size": "as small within 5 %",
     "memory": "as sparing of memory within 5 %",
+    "instructions": "as sparing of instructions within 2 %",
 }
 # Fresh processes around one and the same model differ by some hundred kilobytes.
 MEMORY_NOISE_BYTES = 1_000_000
+MORE = "more instructions than float"
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,14 @@ class Gains:
     empty_rss_bytes: int = 0
 
     def of(self, tried: Tried) -> float:
-        """How many times faster, smaller or more sparing than float; 0 where that was not measured."""
+        """How many times faster, smaller or more sparing of memory or instructions than float; 0 where that was not measured."""
         figures = tried.measurement
         if self.optimize == "latency":
             return figures.speedup or 0.0
         if self.optimize == "size":
             return (self.baseline.measurement.size_bytes or 0) / max(figures.size_bytes or 1, 1)
+        if self.optimize == "instructions":
+            return (self.baseline.measurement.instructions or 0) / figures.instructions if figures.instructions else 0.0
         if figures.peak_rss_bytes is None:
             return 0.0
         return (self.above_empty(self.baseline.measurement) or 0) / max(self.above_empty(figures) or 1, 1)
@@ -60,6 +64,8 @@ class Gains:
             return self._missing_size(figures)
         if self.optimize == "memory":
             return self._missing_memory(figures)
+        if self.optimize == "instructions":
+            return self._missing_instructions(tried)
         if figures.speedup is None or figures.speedup_ci is None:
             return "not timed", "its latency was not measured, so whether it gains anything is not known"
         if figures.speedup_ci[0] <= 1.0:
@@ -75,6 +81,14 @@ class Gains:
         if size is not None and before is not None and size < before:
             return None
         return "not smaller than float", f"not smaller than float: {_megabytes(size)} against {_megabytes(before)}"
+
+    def _missing_instructions(self, tried: Tried) -> tuple[str, str] | None:
+        if not tried.measurement.instructions or not self.baseline.measurement.instructions:
+            return "not counted", "its instructions were not counted, so whether it gains anything is not known"
+        if self.of(tried) >= SAME_GAIN["instructions"]:
+            return None
+        word = "as many instructions as float within 2 %" if self.of(tried) > 1 / SAME_GAIN["instructions"] else MORE
+        return word, f"{word}: {_millions(tried.measurement)} against {_millions(self.baseline.measurement)} a call"
 
     def _missing_memory(self, figures: Measurement) -> tuple[str, str] | None:
         needed, before = self.above_empty(figures), self.above_empty(self.baseline.measurement)
@@ -93,6 +107,9 @@ class Gains:
         figures = tried.measurement
         if self.optimize == "latency":
             return _speed(figures)
+        if self.optimize == "instructions":
+            share = 1 / self.of(tried) if self.of(tried) else 0.0
+            return f"{share:.2f}× the instructions of float ({_millions(figures)} a call; no times)"
         if self.optimize == "size":
             share = (figures.size_bytes or 0) / max(self.baseline.measurement.size_bytes or 1, 1)
             gain = f"{share:.2f}× the size of float ({_megabytes(figures.size_bytes)})"
@@ -136,6 +153,10 @@ def told_drop(figures: Measurement) -> str:
 
 def _speed(figures: Measurement) -> str:
     return ratio(figures).replace("×", "× as fast as float")
+
+
+def _millions(figures: Measurement) -> str:
+    return f"{(figures.instructions or 0) / 1e6:.2f} M"
 
 
 def _megabytes(size_bytes: int | None) -> str:

@@ -1,4 +1,4 @@
-"""On the device: ``python -m edgekit_runtime {info,run,bench,selftest} BUNDLE [--json]``."""
+"""On the device: ``python -m edgekit_runtime {info,run,bench,selftest} BUNDLE [--json]``, and ``worker`` for the build machine."""
 
 import argparse
 import json
@@ -112,7 +112,8 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog="python -m edgekit_runtime", description="Run edgekit bundles on this device.")
     top.add_argument("--version", action="version", version=__version__)
-    verbs = top.add_subparsers(required=True, metavar="{info,run,bench,selftest}")
+    verbs = top.add_subparsers(required=True, metavar="{info,run,bench,selftest,worker}")
+    verbs.add_parser("worker", help="Serves the build machine on standard input and output.").set_defaults(function=None)
     for name, function in (("info", info), ("run", run), ("bench", bench), ("selftest", prove)):
         verb = verbs.add_parser(name, help=(function.__doc__ or "").strip())
         verb.set_defaults(function=function)
@@ -137,6 +138,10 @@ def main(argv: list[str] | None = None) -> int:
     A self-test that fails still prints what it saw, and its exit status is 1.
     """
     arguments = parser().parse_args(argv)
+    if arguments.function is None:
+        from edgekit_runtime.worker import main as work  # nobody else needs it
+
+        return work()
     try:
         model = load(
             arguments.bundle,

@@ -1,20 +1,22 @@
 """Measuring one model on this machine: latency, cold start, peak memory, size."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
 from edgekit_runtime.arrays import read_arrays
+from edgekit_runtime.bundle import is_bundle
 from edgekit_runtime.errors import InputError
 from edgekit_runtime.fresh_process import run_in_fresh_process
 from edgekit_runtime.model import Model
 from edgekit_runtime.selftest import GOLDEN, unpack_golden
 from edgekit_runtime.session import Provider
+from edgekit_runtime.tensors import TensorSpec
 from edgekit_runtime.timing import interleave
 
-__all__ = ["Benchmark", "benchmark", "example_feed", "size_bytes"]
+__all__ = ["Benchmark", "benchmark", "example_feed", "example_of", "size_bytes"]
 
 
 class Benchmark(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,11 +79,25 @@ def example_feed(model: Model, seed: int = 0) -> dict[str, np.ndarray]:
     Raises:
         InputError: An input is of a dtype that has no sensible random values.
     """
-    if model.manifest is not None:
-        return unpack_golden(read_arrays(model.path / GOLDEN))[0][0]
+    return example_of(model.path, model.inputs, seed)
+
+
+def example_of(path: Path, inputs: Sequence[TensorSpec], seed: int = 0) -> dict[str, np.ndarray]:
+    """As `example_feed`, of a bundle or a model file that may be open elsewhere.
+
+    Args:
+        path: The bundle or the model file.
+        inputs: What it takes.
+        seed: Seed of the random arrays.
+
+    Raises:
+        InputError: An input is of a dtype that has no sensible random values.
+    """
+    if is_bundle(path):
+        return unpack_golden(read_arrays(path / GOLDEN))[0][0]
     draw = np.random.default_rng(seed)
     feed = {}
-    for spec in model.inputs:
+    for spec in inputs:
         shape = tuple(axis if isinstance(axis, int) else 1 for axis in spec.shape)
         dtype = np.dtype(spec.dtype)
         if dtype.kind == "f":

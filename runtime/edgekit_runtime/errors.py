@@ -17,6 +17,10 @@ The tree::
     ├── SessionError           onnxruntime refused to open or to run a model
     │   └── ProviderError      the execution provider that was asked for is not there
     ├── SelfTestError          a bundle does not reproduce its golden outputs here
+    ├── LabError               the emulated lab is not there, cannot be set up, or did not do what it should
+    ├── DeviceError            a place to measure on is unknown, cannot be reached, or lacks what it needs
+    │   └── ConnectionLostError   the connection to a worker broke; it may come back
+    │       └── WorkerCrashedError   the worker itself ended; it would again
     ├── OutputError            a result could not be written
     └── MissingExtraError      an optional package is missing; says the pip command
 
@@ -28,10 +32,13 @@ __all__ = [
     "BundleError",
     "CalibrationError",
     "CompressionError",
+    "ConnectionLostError",
+    "DeviceError",
     "EdgekitError",
     "EvaluationError",
     "GraphError",
     "InputError",
+    "LabError",
     "MissingExtraError",
     "OutputError",
     "ParityError",
@@ -42,6 +49,7 @@ __all__ = [
     "SessionError",
     "TargetError",
     "TraceError",
+    "WorkerCrashedError",
 ]
 
 
@@ -103,6 +111,22 @@ class ProviderError(SessionError):
 
 class SelfTestError(EdgekitError):
     """A bundle does not reproduce its golden outputs on this machine."""
+
+
+class LabError(EdgekitError):
+    """The lab of emulated boards is not set up, cannot be, or its emulator failed."""
+
+
+class DeviceError(EdgekitError):
+    """A place to measure on is unknown, cannot be reached, refuses us, or lacks what it needs."""
+
+
+class ConnectionLostError(DeviceError):
+    """The connection to a worker broke. Connecting anew may help."""
+
+
+class WorkerCrashedError(ConnectionLostError):
+    """A worker's process ended by itself: a crash, or too little memory. Connecting anew does not help."""
 
 
 class OutputError(EdgekitError):

@@ -23,6 +23,7 @@ from edgekit_runtime.session import Provider, SessionConfig, open_session, short
 __all__ = ["FreshRun", "run_in_fresh_process"]
 
 TIMEOUT_S = 300
+INTERPRETER = "EDGEKIT_PYTHON"
 # The child's exit status for a model that it could not open or run; Python's own 1 stays for everything unforeseen.
 REFUSED = 3
 
@@ -89,8 +90,11 @@ def answer(what: str, done: "subprocess.CompletedProcess[bytes]") -> FreshRun:
 
 
 def child_command() -> list[str]:
-    """The new process: this interpreter, without the working directory among the places that it imports from."""
-    return [sys.executable, "-P", "-m", "edgekit_runtime.fresh_process"]
+    """The new process: this interpreter, without the working directory among the places that it imports from.
+
+    Where Python was started through a program of its own, such as an emulator, `INTERPRETER` in the environment names that.
+    """
+    return [os.environ.get(INTERPRETER) or sys.executable, "-P", "-m", "edgekit_runtime.fresh_process"]
 
 
 def child_environment() -> dict[str, str]:

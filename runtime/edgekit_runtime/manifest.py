@@ -9,6 +9,7 @@ import re
 
 import msgspec
 
+from edgekit_runtime.certificate import Certificate
 from edgekit_runtime.errors import BundleError
 from edgekit_runtime.measurement import Measurement
 from edgekit_runtime.session import Provider, SessionConfig
@@ -81,6 +82,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         baseline: The float model's figures.
         tools: Versions of what made the bundle.
         files: Every other file of the bundle.
+        certificates: What it was seen to do on other processors, one for each.
     """
 
     format: int
@@ -99,6 +101,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     baseline: Measurement
     tools: dict[str, str]
     files: dict[str, FileEntry]
+    certificates: list[Certificate] = []
 
 
 class Versioned(msgspec.Struct):

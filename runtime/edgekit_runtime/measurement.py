@@ -26,6 +26,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         cold_start_ms: Opening to first output in a fresh process, imports excluded, hash check included.
         max_abs_diff: Largest absolute difference of any output from the float model's.
         sqnr_db: Signal to quantization noise of all outputs together, in dB; ``None`` where they are equal.
+        instructions: Instructions of one call with one thread, counted under emulation of the target's processor. It is no time.
     """
 
     metric: float | None = None
@@ -40,6 +41,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     cold_start_ms: float | None = None
     max_abs_diff: float | None = None
     sqnr_db: float | None = None
+    instructions: int | None = None
 
 
 def finite(value: float) -> float | None:

@@ -105,7 +105,10 @@ def test_wrong_usage_is_2(cli, arguments):
     assert ended.out == ""
 
 
-@pytest.mark.parametrize("word", ["deploy", "export", "quantize", "compare", "bench", "run", "inspect", "card", "doctor"])
+WORDS = ["deploy", "export", "quantize", "compare", "bench", "run", "selftest", "certify", "inspect", "card", "doctor"]
+
+
+@pytest.mark.parametrize("word", WORDS)
 def test_every_verb_has_help_and_json(cli, word):
     ended = cli(word, "-h")
     assert ended.status == 0

@@ -1,0 +1,1 @@
+"""The cross-ISA certificate: one bundle, evaluated on several kinds of processor."""

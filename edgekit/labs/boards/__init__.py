@@ -1,0 +1,1 @@
+"""Boards that are emulated, one TOML file each."""
