@@ -6,13 +6,21 @@ __all__ = ["claims_not_made"]
 
 
 def claims_not_made(
-    target: Target, *, timed: bool, evaluated: bool, calibrated: bool, compared_with_torch: bool, asked_for_latency: bool
+    target: Target,
+    *,
+    timed: bool,
+    counted: bool,
+    evaluated: bool,
+    calibrated: bool,
+    compared_with_torch: bool,
+    asked_for_latency: bool,
 ) -> list[str]:
     """What was not measured, each with the reason, in sentences.
 
     Args:
         target: Where it will run.
         timed: Whether latency was measured.
+        counted: Whether instructions were, under emulation.
         evaluated: Whether there is a metric.
         calibrated: Whether there is calibration data.
         compared_with_torch: Whether the graph was compared with a module.
@@ -27,7 +35,8 @@ def claims_not_made(
     if not compared_with_torch:
         claims.append("parity with PyTorch: the recipe starts from an ONNX file, so float is that file")
     if not timed:
-        instead = ", and the smallest candidate inside the budget ships instead of the fastest" if asked_for_latency else ""
+        least = "the one of fewest instructions" if counted else "the smallest candidate"
+        instead = f", and {least} inside the budget ships instead of the fastest" if asked_for_latency else ""
         claims.append(
             f"latency, cold start and memory: {target.name} cannot be timed on this machine; accuracy was computed here by "
             f"integer kernels that do not saturate{instead}"

@@ -7,7 +7,7 @@ import msgspec
 from edgekit.inspection.sensitivity import Sensitivity
 from edgekit_runtime.measurement import Measurement
 
-__all__ = ["CandidateResult", "Deployment", "ErrorHistogram", "OperatorTime", "ReportedFinding", "Status"]
+__all__ = ["CandidateResult", "Deployment", "EarlierFigures", "ErrorHistogram", "OperatorTime", "ReportedFinding", "Status"]
 
 Status = Literal["chosen", "beaten", "rejected", "failed"]
 
@@ -59,6 +59,18 @@ class ReportedFinding(msgspec.Struct, frozen=True, kw_only=True):
     evidence: list[str] = []
     advice: str = ""
     impact: float = 0.0
+
+
+class EarlierFigures(msgspec.Struct, frozen=True):
+    """What of a search was not measured or built now, but taken from an earlier run.
+
+    Attributes:
+        measurements: How many measurements and built files.
+        of: How many the search used in all.
+    """
+
+    measurements: int
+    of: int
 
 
 class CandidateResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,6 +143,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
         seed: Seed of the search.
         budget_s: Seconds that the search might take; ``None`` for a run without a limit.
         spent_s: Seconds that it took.
+        earlier_figures: What comes from an earlier run of the same search; ``None`` where everything was measured now.
     """
 
     bundle: str
@@ -156,6 +169,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     seed: int | None = None
     budget_s: float | None = None
     spent_s: float | None = None
+    earlier_figures: EarlierFigures | None = None
 
     @property
     def summary(self) -> str:
@@ -187,4 +201,5 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
             "findings": msgspec.to_builtins(self.findings),
             "operator_times": msgspec.to_builtins(self.operator_times),
             "search": {"seed": self.seed, "budget_s": self.budget_s, "spent_s": self.spent_s},
+            "earlier_figures": msgspec.to_builtins(self.earlier_figures),
         }

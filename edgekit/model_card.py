@@ -78,6 +78,9 @@ def _rows(before: Measurement, after: Measurement) -> list[tuple[str, str, str]]
     def sized(size_bytes: int | None) -> str:
         return with_unit(None if size_bytes is None else size_bytes / 1e6, "MB")
 
+    def counted(figures: Measurement) -> str:
+        return with_unit(None if figures.instructions is None else figures.instructions / 1e6, "M")
+
     spread = f" [{interval(after.metric_drop_ci, METRIC_DECIMALS)}]" if after.metric_drop_ci else ""
     faster = f" [{interval(after.speedup_ci)}]" if after.speedup_ci else ""
     far = "equal" if after.max_abs_diff == 0 else with_unit(after.sqnr_db, "dB")
@@ -87,6 +90,7 @@ def _rows(before: Measurement, after: Measurement) -> list[tuple[str, str, str]]
         ("Latency", with_unit(before.latency_ms, "ms"), with_unit(after.latency_ms, "ms")),
         ("Latency, 99th percentile", with_unit(before.latency_p99_ms, "ms"), with_unit(after.latency_p99_ms, "ms")),
         ("Times as fast as float", DASH, _spread(ratio(after.speedup), faster)),
+        ("Instructions of a call, counted under emulation", counted(before), counted(after)),
         ("Size of the model's files", sized(before.size_bytes), sized(after.size_bytes)),
         ("Peak memory", sized(before.peak_rss_bytes), sized(after.peak_rss_bytes)),
         ("Cold start", with_unit(before.cold_start_ms, "ms"), with_unit(after.cold_start_ms, "ms")),

@@ -2,7 +2,7 @@
 
 from edgekit.deployment import CandidateResult, Deployment
 from edgekit.report.numbers import drop_decimals, fixed, plain, ratio, share, significant
-from edgekit.report.words import is_float_itself
+from edgekit.report.words import is_float_itself, wish_in_words
 from edgekit.verdict import FLOAT, Optimize, Tried, gate
 from edgekit.verdict.certainty import needed_to_certify
 from edgekit.verdict.gains import Gains
@@ -25,7 +25,7 @@ UNKNOWNS = {
     "latency, cold start and memory": "how fast it is on the device and how much memory it takes there",
 }
 STANDINS = {
-    "emulated": "Times come from an emulator: they can rank, but they are not the device's.",
+    "emulated": "Instructions were counted under emulation of the device's processor: they can rank, but they are no times.",
     "software": "Times come from a software stand-in for the device's accelerator: they can rank, but they are not the device's.",
     "static": "Times are estimates from the model's structure, not measurements.",
 }
@@ -62,7 +62,7 @@ def _target(deployment: Deployment) -> str:
 
 def _as_it_is(deployment: Deployment) -> str:
     others = [one for one in deployment.candidates if one is not deployment.chosen]
-    wish = {"size": "smaller", "memory": "more sparing of memory"}.get(deployment.optimize, "faster")
+    wish = wish_in_words(deployment)
     figures = deployment.baseline
     known = []
     if figures.latency_ms is not None:
@@ -82,12 +82,18 @@ def _won(deployment: Deployment) -> str:
     parts = []
     if after.speedup is not None and after.latency_ms is not None:
         parts.append(f"One call takes {significant(after.latency_ms)} ms, {_speed(after)}")
+    if before.instructions and after.instructions:
+        parts.append(f"One call takes {_millions(after)} instructions where the full model takes {_millions(before)}")
     if before.size_bytes and after.size_bytes:
         was = f"{_megabytes(after.size_bytes)} instead of {_megabytes(before.size_bytes)}"
         parts.append(f"{'its file weighs' if parts else 'Its file weighs'} {was}")
     if before.peak_rss_bytes and after.peak_rss_bytes:
         parts.append(f"{'and running' if parts else 'Running'} it takes {_memory(before.peak_rss_bytes, after.peak_rss_bytes)}")
     return f"{', '.join(parts)}." if parts else ""
+
+
+def _millions(figures: Measurement) -> str:
+    return f"{significant((figures.instructions or 0) / 1e6)} million"
 
 
 def _speed(figures: Measurement) -> str:
@@ -209,7 +215,8 @@ def _why_rejected(best: CandidateResult, told: str, budget: float) -> str:
 
 
 def _wish(deployment: Deployment) -> Optimize:
-    return "size" if deployment.optimize == "size" else "memory" if deployment.optimize == "memory" else "latency"
+    known: dict[str, Optimize] = {"size": "size", "memory": "memory", "instructions": "instructions"}
+    return known.get(deployment.optimize, "latency")
 
 
 def _as_tried(candidate: CandidateResult) -> Tried:
@@ -224,6 +231,8 @@ def _merit_in_words(candidate: CandidateResult, optimize: str) -> str:
     figures = candidate.measurement
     if optimize == "latency":
         return f"{ratio(figures.speedup)} as fast as the full model"
+    if optimize == "instructions":
+        return f"{_millions(figures)} instructions a call"
     return _megabytes(figures.size_bytes if optimize == "size" else figures.peak_rss_bytes)
 
 

@@ -36,6 +36,9 @@ WIDE_COLUMNS: list[tuple[str, Cell]] = [
     ("peak MB", lambda f: number(f.peak_rss_bytes, ".0f", 1e-6)),
     ("SQNR dB", lambda f: number(f.sqnr_db, ".1f")),
 ]
+# Where instructions are counted nothing is timed.
+COUNTED: tuple[str, Cell] = ("M instructions", lambda f: number(f.instructions, ".2f", 1e-6))
+TIMES = ("ms", "× float", "× float [95 %]", "cold ms", "peak MB")
 COMPARED: list[tuple[str, Cell]] = [
     ("metric", lambda f: number(f.metric, ".4f")),
     ("metric lost [95 %]", lambda f: bounds(f.metric_drop, f.metric_drop_ci, ".4f")),
@@ -58,7 +61,10 @@ def show_deployment(deployment: "Deployment") -> None:
     screen.print()
     screen.print(Text(deployment.reason, "dim"))
     screen.print()
-    columns = WIDE_COLUMNS if screen.width >= WIDE else NARROW_COLUMNS
+    wide = screen.width >= WIDE
+    columns = WIDE_COLUMNS if wide else NARROW_COLUMNS
+    if deployment.baseline.instructions is not None:
+        columns = [one for one in columns if one[0] not in TIMES] + [COUNTED]
     table = plain_table("candidate", "status", *(label for label, _ in columns), left=2)
     for candidate in deployment.candidates:
         cells = (cell(candidate.measurement) for _, cell in columns)
@@ -69,7 +75,7 @@ def show_deployment(deployment: "Deployment") -> None:
         counts = ", ".join(str(count) for count in sorted({one.examples for one in partly}))
         which = "all that were clearly out" if len(partly) > 3 else ", ".join(one.name for one in partly)
         screen.print(Text(f"(measured on {counts} of {deployment.candidates[0].examples} examples only: {which})", "dim"))
-    if columns is NARROW_COLUMNS:
+    if not wide:
         screen.print(Text(f"(with {WIDE} columns this table has intervals, cold start and memory; the report has all)", "dim"))
     if len(deployment.front) > 1:
         screen.print(Text(f"(none of these beats another; --pick takes one: {', '.join(deployment.front)})", "dim"))

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from edgekit.claims import claims_not_made
-from edgekit.deployment import CandidateResult, Deployment
+from edgekit.deployment import CandidateResult, Deployment, EarlierFigures
 from edgekit.environment import environment, tool_versions
 from edgekit.evaluation import Evaluation
 from edgekit.labs.empty_process import empty_rss_bytes
@@ -21,7 +21,7 @@ from edgekit.search.opening import GOLDEN_EXAMPLES, open_search
 from edgekit.search.search import search
 from edgekit.search.state import SearchState, Wish
 from edgekit.search.words import session_in_words
-from edgekit.target import load_target
+from edgekit.target import Target, load_target
 from edgekit.variants import build_variants
 from edgekit.verdict import Optimize, Verdict, decide
 from edgekit_runtime.errors import RecipeError
@@ -92,9 +92,8 @@ def deploy(
         empty = empty_rss_bytes() if wish.optimize == "memory" else None
         verdict = _decide(state, empty)
         deployment = _deployment(state, verdict, empty, examine(state, verdict.chosen))
-        if state.ledger.found:
-            known, all_of_them = state.ledger.found, state.ledger.found + state.ledger.made
-            progress.stage(f"{known} of {all_of_them} measurements are from an earlier run; --fresh takes them anew")
+        if earlier := _earlier_figures(state.ledger):
+            progress.stage(f"{earlier.measurements} of {earlier.of} measurements are from an earlier run; --fresh takes them anew")
         progress.stage(f"pack {wish.out}")
         _pack(deployment, state, folder)
     prune(ledger_folder(), state.ledger.folder)
@@ -107,7 +106,19 @@ def _wish(target: str, max_drop: float, optimize: Optimize, out: Path, pick: str
 
     chosen = load_target(target)
     measured = chosen.measured_on(machine(), available_providers())
-    return Wish(chosen, measured, max_drop, optimize, out, pick, budget_s, seed)
+    board = _board(chosen) if measured != "real" else None
+    return Wish(chosen, "emulated" if board else measured, max_drop, optimize, out, pick, budget_s, seed, board)
+
+
+def _board(target: Target) -> str | None:
+    """The emulated board that is this target, where the lab is set up and counts."""
+    from edgekit.labs.emulated.boards import board_names, load_board
+
+    if target.name not in board_names():
+        return None
+    from edgekit.labs.emulated.counts import can_count
+
+    return target.name if can_count(load_board(target.name)) else None
 
 
 def _decide(state: SearchState, empty: int | None) -> Verdict:
@@ -168,12 +179,14 @@ def _deployment(state: SearchState, verdict: Verdict, empty: int | None, seen: E
         claims_not_made=claims_not_made(
             wish.target,
             timed=wish.timed,
+            counted=wish.board is not None,
             evaluated=state.evaluation is not None,
             calibrated=state.statistics is not None,
             compared_with_torch=source.parity is not None,
             asked_for_latency=wish.asked == "latency",
         ),
         environment={**environment(), **_from_before(state.ledger)},
+        earlier_figures=_earlier_figures(state.ledger),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         front=verdict.front,
         picked=verdict.picked,
@@ -187,9 +200,15 @@ def _deployment(state: SearchState, verdict: Verdict, empty: int | None, seen: E
     )
 
 
-def _from_before(ledger: Ledger) -> dict[str, str]:
+def _earlier_figures(ledger: Ledger) -> EarlierFigures | None:
     """How many of the figures were not measured now."""
-    return {"from an earlier run": f"{ledger.found} of {ledger.found + ledger.made} measurements"} if ledger.found else {}
+    return EarlierFigures(ledger.found, ledger.found + ledger.made) if ledger.found else None
+
+
+def _from_before(ledger: Ledger) -> dict[str, str]:
+    """The same as a line for the report."""
+    earlier = _earlier_figures(ledger)
+    return {"from an earlier run": f"{earlier.measurements} of {earlier.of} measurements"} if earlier else {}
 
 
 def _pack(deployment: Deployment, state: SearchState, folder: Path) -> None:

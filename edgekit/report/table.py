@@ -89,6 +89,7 @@ def _cells(figures: Measurement, max_drop: float, measured: str, spread: bool) -
         Cell(latency, "ms", significant(figures.latency_ms)),
         Cell("p99", "ms", significant(figures.latency_p99_ms)),
         Cell("Speedup", "", ratio(figures.speedup), interval(figures.speedup_ci if spread else None)),
+        *([] if measured != "emulated" else [Cell("Instructions", "M", _millions(figures))]),
         Cell("Size", "MB", megabytes(figures.size_bytes)),
         Cell("Peak memory", "MB", megabytes(peak)),
         Cell("Cold start", "ms", significant(figures.cold_start_ms)),
@@ -103,7 +104,9 @@ def tiles(deployment: Deployment) -> list[Tile]:
     decimals = drop_decimals(deployment.max_drop)
     latency = LATENCY_LABELS.get(deployment.measured, "latency")
     return [
-        Tile(
+        _instructions_tile(before, after)
+        if deployment.optimize == "instructions"
+        else Tile(
             "Speedup" if deployment.measured == "real" else f"Speedup ({latency})",
             ratio(after.speedup),
             _change(with_unit(before.latency_ms, "ms"), with_unit(after.latency_ms, "ms")),
@@ -131,6 +134,15 @@ def tiles(deployment: Deployment) -> list[Tile]:
 def _memory_tile(before: Measurement, after: Measurement) -> Tile:
     now = _megabytes(after.peak_rss_bytes)
     return Tile("Peak memory", now, _change(_megabytes(before.peak_rss_bytes), now))
+
+
+def _instructions_tile(before: Measurement, after: Measurement) -> Tile:
+    fewer = before.instructions / after.instructions if before.instructions and after.instructions else None
+    return Tile("Fewer instructions by", ratio(fewer), _change(f"{_millions(before)} M", f"{_millions(after)} M"))
+
+
+def _millions(figures: Measurement) -> str:
+    return DASH if figures.instructions is None else fixed(figures.instructions / 1e6, 2)
 
 
 def _megabytes(size_bytes: int | None) -> str:

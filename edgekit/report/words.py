@@ -15,6 +15,7 @@ __all__ = [
     "size_ratio",
     "standing",
     "verdict_name",
+    "wish_in_words",
 ]
 
 LATENCY_LABELS = {
@@ -30,6 +31,8 @@ MEASURED = {
     "software": "with a software stand-in for the target's accelerator",
     "static": "statically, from the graph and without running it",
 }
+
+WISHES = {"size": "smaller", "memory": "more sparing of memory", "instructions": "more sparing of instructions"}
 
 VERDICTS = {"mixed": "Mixed precision"}
 
@@ -109,10 +112,15 @@ def size_ratio(deployment: Deployment) -> float | None:
     return before / after if before and after else None
 
 
+def wish_in_words(deployment: Deployment) -> str:
+    """What was to be gained, as what a candidate had to be beside float."""
+    return WISHES.get(deployment.optimize, "faster")
+
+
 def headline(deployment: Deployment) -> str:
     """The verdict in one sentence."""
     chosen = deployment.chosen
-    wish = {"size": "smaller", "memory": "more sparing of memory"}.get(deployment.optimize, "faster")
+    wish = wish_in_words(deployment)
     if is_float_itself(chosen, deployment.baseline):
         within = f"stayed inside the budget of {plain(deployment.max_drop)}"
         if chosen.measurement.metric_drop is None:

@@ -46,6 +46,8 @@ def enter_corrected(state: SearchState, name: str, *, reserve_s: float) -> list[
     )
     for rung in slow if state.left_s > reserve_s + seconds_to_round(state) else (("debiased",),):
         found = _tried(state, base, [_with_corrections(state, base, rung)], reserve_s + len(rung) * seconds_to_round(state) / 2)
+        if found and base != name:
+            _leave(state, base, found[-1])
         nearer, base = [*nearer, *found], found[-1] if found else base
     return nearer[-1:]
 

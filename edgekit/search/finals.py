@@ -17,6 +17,8 @@ CONFIRMATION_STARTS = 3
 # A verdict takes 2 % for a difference, and the final's rounds tell no less than this apart: who is so close is confirmed, too.
 CLOSE = 1.04
 CONFIRMED = 3
+# Where instructions are counted there is nothing to confirm: what is left is to count the last candidates.
+COUNTING_S = 10.0
 
 
 def time_finalists(state: SearchState) -> None:
@@ -60,6 +62,8 @@ def confirm_start(state: SearchState, name: str) -> None:
 
 def reserve_s_of(state: SearchState) -> float:
     """Seconds that the end of the search needs: the finalists' rounds, the confirmation, the starts, and the report's figures."""
+    if not state.wish.timed:
+        return COUNTING_S
     names = fastest_first(state, running(state))[:FINALISTS]
     starts = 2 * CONFIRMATION_STARTS * 1.0 + EXAMINATION_S
     return seconds_of(state, names, FINAL_ROUNDS) + seconds_of(state, names[: CONFIRMED - 1], CONFIRMATION_ROUNDS) + starts

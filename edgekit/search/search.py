@@ -22,6 +22,7 @@ from edgekit.candidates import (
 from edgekit.lineup import FLOAT
 from edgekit.providers import schemes_for
 from edgekit.search.correcting import enter_corrected
+from edgekit.search.counting import count_instructions
 from edgekit.search.entering import build, compare_outputs, enter, load
 from edgekit.search.finals import FINAL_ROUNDS, reserve_s_of, time_finalists
 from edgekit.search.heats import AT_ONCE, SCREENING_ROUNDS, heat, heats, seconds_of
@@ -84,6 +85,8 @@ def search(state: SearchState, variants: Sequence[Built] = ()) -> None:
         evaluate_float(state)
     if state.wish.timed:
         _search_by_time(state, variants)
+    elif state.wish.optimize == "instructions":
+        _search_by_count(state, variants)
     else:
         _try_all(state, variants)
     _make_sure_of_the_pick(state)
@@ -138,6 +141,17 @@ def _search_by_time(state: SearchState, variants: Sequence[Built]) -> None:
     time_finalists(state)
 
 
+def _search_by_count(state: SearchState, variants: Sequence[Built]) -> None:
+    """As by time, but for what needs the time of single nodes, other providers, and session options."""
+    first, later = first_and_later(_schemes(state, corrected=False))
+    _screened(state, enter(state, first, "schemes") + _enter_built(state, variants))
+    placements = {static_scheme(state.lineup.built[name].candidate).placement for name in _to_divide(state)}
+    flavours = [one for one in later if of_other_flavour(one, first, placements)]
+    _screened(state, enter(state, flavours, "other flavours", reserve_s=reserve_s_of(state)))
+    _buy_accuracy(state, _judge(state))
+    _polish(state)
+
+
 def _schemes(state: SearchState, *, corrected: bool) -> list[Candidate]:
     """What the target asks for; with integers in and float out, too, where the graph is mostly products."""
     wish, calibrated = state.wish, state.statistics is not None
@@ -163,14 +177,17 @@ def _enter_built(state: SearchState, variants: Sequence[Built]) -> list[str]:
 
 
 def _screened(state: SearchState, names: Sequence[str]) -> None:
-    """Times newcomers in a few rounds; outputs that have nothing to do with float's are not worth even that."""
+    """Times newcomers in a few rounds, or counts; outputs that have nothing to do with float's are not worth even that."""
     for name in names:
         if is_hopeless(state, name):
             decibels = state.lineup.figures[name].sqnr_db or 0.0
             leave(state, name, f"outputs are only {decibels:.1f} dB SQNR from float's; not looked at any further", "rejected")
     hopeful = [name for name in names if name not in state.lineup.left]
-    heats(state, hopeful)
-    _drop_slow(state, hopeful)
+    if state.wish.timed:
+        heats(state, hopeful)
+        _drop_slow(state, hopeful)
+    elif hopeful:
+        count_instructions(state, hopeful)
 
 
 def _race(state: SearchState) -> None:
@@ -238,7 +255,7 @@ def _buy_accuracy(state: SearchState, best: str | None) -> None:
         _judge(state)
         if any(is_accurate(state, one) for one in new):
             return
-        if _is_static(state, name):
+        if state.wish.timed and _is_static(state, name):
             known = lineup.figures[new[-1] if new else name].sqnr_db or 0.0
             wanted = [known + more for more in BOUGHT_DB] if state.evaluation is not None else list(ASKED_DB)
             corrected = new[-1] if new else None

@@ -65,6 +65,7 @@ def gain(state: SearchState, name: str) -> float:
         "latency": lambda: own.speedup or 0.0,
         "size": lambda: (floats.size_bytes or 0) / (own.size_bytes or 1),
         "memory": lambda: (floats.peak_rss_bytes or 0) / (own.peak_rss_bytes or 1),
+        "instructions": lambda: (floats.instructions or 0) / own.instructions if own.instructions else 0.0,
     }
     return gains[optimize]()
 
@@ -76,8 +77,10 @@ def is_hopeless(state: SearchState, name: str) -> bool:
 
 
 def ratio(state: SearchState, name: str) -> str:
-    """A candidate's speed-up with its interval, in words."""
+    """What a candidate gains, in words: its speed-up with its interval, or its instructions over float's."""
     figures = state.lineup.figures[name]
+    if state.wish.optimize == "instructions":
+        return f"{1 / max(gain(state, name), 1e-9):.2f}× the instructions of float"
     low, high = figures.speedup_ci or (0.0, 0.0)
     return f"{figures.speedup or 0.0:.2f}× [{low:.2f}, {high:.2f}]"
 

@@ -37,6 +37,7 @@ class Wish:
         pick: A candidate to take whatever the others do.
         budget_s: Seconds that the search may take; what was begun is finished.
         seed: Seed of the order within timing rounds.
+        board: The emulated board that counts instructions, where the target is one and cannot be timed here.
     """
 
     target: Target
@@ -47,6 +48,7 @@ class Wish:
     pick: str | None = None
     budget_s: float = 150.0
     seed: int = 0
+    board: str | None = None
 
     @property
     def timed(self) -> bool:
@@ -55,8 +57,10 @@ class Wish:
 
     @property
     def optimize(self) -> Optimize:
-        """What to gain: size where nothing else can be measured."""
-        return self.asked if self.timed else "size"
+        """What to gain: where no time can be measured, instructions stand for it if they can be counted, or else size."""
+        if self.timed or self.asked == "size":
+            return self.asked
+        return "instructions" if self.board is not None and self.asked == "latency" else "size"
 
 
 @dataclass

@@ -27,6 +27,7 @@ MEASUREMENT = {
     "cold_start_ms",
     "max_abs_diff",
     "sqnr_db",
+    "instructions",
 }
 
 
@@ -38,7 +39,7 @@ def test_the_document_is_the_designs(deployed):
     folder, deployment = deployed
     document = json.loads(json.dumps(deployment.document()), parse_constant=no_infinity)
     wanted = {"bundle", "target", "verdict", "reason", "certified", "baseline", "chosen", "candidates"}
-    more = {"claims_not_made", "summary", "front", "picked", "findings", "operator_times", "search"}
+    more = {"claims_not_made", "summary", "front", "picked", "findings", "operator_times", "search", "earlier_figures"}
     assert set(document) == wanted | more
     assert set(document["baseline"]) == MEASUREMENT
     assert set(document["chosen"]) == MEASUREMENT | {"name"}
@@ -52,8 +53,9 @@ def test_the_document_is_the_designs(deployed):
     assert document["bundle"] == str(folder / "quadrants.edge")
 
 
-def test_figures_hang_together(deployed):
-    _, deployment = deployed
+def test_figures_hang_together(project):
+    """As many rounds as a user's deployment takes: here nothing is hurried."""
+    deployment = edgekit.deploy(project / "recipe.py", target=str(project / "small.toml"), out=project / "a.edge")
     base = deployment.baseline
     assert base.metric > 0.8
     assert base.metric_drop == 0
