@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,7 @@ from edgekit.labs.emulated.apt import Apt, host_architecture
 from edgekit.labs.emulated.debs import fetch_debs
 from edgekit.labs.emulated.folder import Lab
 from edgekit.labs.emulated.pins import pins, upstream_version
+from edgekit.labs.emulated.tools import run_tool, stop_tools
 from edgekit.labs.emulated.wheels import unpack_wheel
 from edgekit_runtime.errors import LabError
 
@@ -391,3 +393,12 @@ def test_without_dpkg_it_is_said_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(LabError, match=textwrap.shorten("there is no dpkg here", 80)):
         host_architecture()
+
+
+def test_programs_that_run_in_threads_are_ended_with_the_set_up():
+    with ThreadPoolExecutor(1) as pool:
+        sleeping = pool.submit(run_tool, ["sleep", "600"], "wait")
+        while not sleeping.done():
+            stop_tools()
+        with pytest.raises(LabError, match="wait: sleep ended with -9"):
+            sleeping.result()
