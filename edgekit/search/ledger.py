@@ -26,7 +26,7 @@ __all__ = ["Entry", "Ledger", "ledger_folder", "prune"]
 
 T = TypeVar("T")
 
-FORMAT = 1
+FORMAT = 2
 """Counted up when entries come to mean something else."""
 
 # Model files of candidates lie in the ledger too. Searches that were not used for longest go first.

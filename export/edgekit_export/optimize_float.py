@@ -7,7 +7,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from edgekit_export.graph import Graph
-from edgekit_export.passes import separate_residuals
+from edgekit_export.passes import fuse_self_attention, separate_residuals
 
 __all__ = ["optimize_float"]
 
@@ -22,7 +22,8 @@ def optimize_float(graph: Graph) -> Graph:
         return graph.noted("optimize float", "left to the device: over 2 GB")
     with tempfile.TemporaryDirectory(prefix="edgekit-") as folder:
         given, optimized = Path(folder) / "given.onnx", Path(folder) / "optimized.onnx"
-        separate_residuals(graph).save(given)
+        fused = separate_residuals(fuse_self_attention(graph))
+        fused.save(given)
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         options.optimized_model_filepath = str(optimized)
@@ -32,4 +33,4 @@ def optimize_float(graph: Graph) -> Graph:
             model = ir.load(optimized)
         except Exception as error:  # noqa: BLE001 - whatever onnxruntime raises, the graph as it was still holds
             return graph.noted("optimize float", f"left to the device: {' '.join(str(error).split())[:200]}")
-    return Graph(model, graph.changes).noted("optimize float", "onnxruntime, extended")
+    return Graph(model, fused.changes).noted("optimize float", "onnxruntime, extended")

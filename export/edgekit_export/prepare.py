@@ -8,6 +8,8 @@ import numpy as np
 
 from edgekit_export.graph import Graph, Step
 from edgekit_export.passes import (
+    along_the_width,
+    collapse_reshapes,
     fold_batchnorm,
     fold_batchnorm_forward,
     fold_constants,
@@ -34,6 +36,8 @@ STEPS: tuple[Step, ...] = (
     fold_batchnorm_forward,
     canonical_activations,
     pooled_means,
+    along_the_width,
+    collapse_reshapes,
     name_nodes,
     strip_metadata,
 )

@@ -23,6 +23,7 @@ from edgekit_export.graph import Graph
 from edgekit_export.passes import (
     batchnorm_as_convolution,
     bias_into_products,
+    fuse_self_attention,
     fuse_transformer,
     name_nodes,
     read_before_rounding,
@@ -65,7 +66,7 @@ def quantize_dynamic(graph: Graph, scheme: DynamicInt8, *, sample: Sequence[Mapp
     check_names(graph, scheme.spared, scheme.name)
     graph = unroll_gru_steps(split_outlier_inputs(graph))
     if sample and not scheme.spared:  # names to spare are those of the graph before it is fused
-        graph = fuse_transformer(graph, sample[:FUSION_FEEDS])
+        graph = fuse_transformer(fuse_self_attention(graph), sample[:FUSION_FEEDS])
     graph = name_nodes(graph)
     wrecked = recurrent_to_spare(graph, _recurrent_flavour(scheme.flavour))
     spared = (*scheme.spared, *wrecked)
@@ -136,7 +137,9 @@ def quantize_static(
             nodes_to_exclude=[],
             op_types_to_quantize=everything,
             extra_options={
-                "ActivationSymmetric": scheme.flavour.activation in ("s8", "s16"),
+                # With a zero point, what a ReLU gives takes all 256 steps, and its lower end is the lowest integer, so that the ReLU
+                # itself is fused away; symmetric 8-bit activations keep every ReLU in float, on ARM too.
+                "ActivationSymmetric": scheme.flavour.activation == "s16",
                 "MatMulConstBOnly": scheme.placement == "weighted",
                 "OpTypesToExcludeOutputQuantization": sorted(READERS) if scheme.outputs == "float" else [],
                 "TensorQuantOverrides": _depthwise_signed(graph, scheme) if scheme.flavour.weight == "u8" else {},

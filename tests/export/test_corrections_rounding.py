@@ -153,7 +153,8 @@ def conv(given: tuple[int, ...], kernel: tuple[int, ...], channels: int, **attri
     made = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None] * len(given))]
     graph = helper.make_graph([helper.make_node("Conv", ["x", "w"], ["y"], **attributes)], "g", inputs, made, [weight])
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return prepare(Graph(ir.from_proto(proto)), [{"x": floats(*given)}])
+    # As it is: prepared, a convolution over one axis would be one over two.
+    return Graph(ir.from_proto(proto))
 
 
 @pytest.mark.parametrize(

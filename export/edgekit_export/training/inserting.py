@@ -147,7 +147,7 @@ class _Insertion:
             return Grid(low, high, dtype, low + GATE_STEPS // 2, scale=2 * KNEE / GATE_STEPS)
         if operator_name(node) == "hardsigmoid":
             return Grid(low, high, dtype, low, scale=1 / GATE_STEPS)
-        return Grid(low, high, dtype, None if self._flavour.activation == "u8" else 0)
+        return Grid(low, high, dtype, None)
 
     def _clamp(self, node: fx.Node) -> tuple[float | None, float | None]:
         return (clamp_of(node) or (None, None)) if node in self._residency.absorbed else (None, None)
