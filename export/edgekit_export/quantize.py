@@ -137,8 +137,8 @@ def quantize_static(
             nodes_to_exclude=[],
             op_types_to_quantize=everything,
             extra_options={
-                # With a zero point, what a ReLU gives takes all 256 steps, and its lower end is the lowest integer, so that the ReLU
-                # itself is fused away; symmetric 8-bit activations keep every ReLU in float, on ARM too.
+                # With a zero point, what a ReLU gives takes all 256 steps, and its lower end is the lowest integer, so that the
+                # ReLU itself is fused away; symmetric 8-bit activations keep every ReLU in float, on ARM too.
                 "ActivationSymmetric": scheme.flavour.activation == "s16",
                 "MatMulConstBOnly": scheme.placement == "weighted",
                 "OpTypesToExcludeOutputQuantization": sorted(READERS) if scheme.outputs == "float" else [],

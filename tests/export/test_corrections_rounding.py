@@ -7,7 +7,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgekit_export import FLAVOURS, Graph, StaticInt8, calibrate, prepare, quantize_static
+from edgekit_export import FLAVOURS, Graph, StaticInt8, calibrate, quantize_static
 from edgekit_export.corrections import learn_rounding
 from edgekit_export.corrections.grams import Window, window_of
 from edgekit_export.corrections.grid import grid_of

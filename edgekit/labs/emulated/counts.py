@@ -5,7 +5,7 @@ memory's speed.
 """
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from edgekit_runtime.errors import LabError
 from edgekit_runtime.machine import machine
 from edgekit_runtime.session import Provider, SessionConfig
 
-__all__ = ["RUNS", "CacheCounts", "Counter", "Counts", "InstructionMix", "can_count", "count", "start_counter"]
+__all__ = ["RUNS", "CacheCounts", "Counter", "Counts", "InstructionMix", "can_count", "count", "read_counts", "start_counter"]
 
 RUNS = 6
 WARM_UP_RUNS = 32
@@ -139,23 +139,38 @@ class Counter:
             tags = opened.count(feed, runs)
         finally:
             opened.close()
-        marks = _read_marks(self._out)
-        try:
-            seen = [np.subtract(marks[tag + 1], marks[tag]) for tag in tags]
-        except KeyError as error:
-            raise LabError(
-                f"count on {self._board.name}: the counting plugin saw no mark {error}; report this as a defect of edgekit"
-            ) from error
-        seen.sort(key=lambda figures: int(figures[1]))
-        chosen = [int(figure) for figure in seen[(len(seen) - 1) // 2]]
-        return Counts(
-            board=self._board.name,
-            instructions=chosen[1],
-            mix=InstructionMix(*chosen[CLASSES]) if self._board.board.architecture == "aarch64" else None,
-            caches=CacheCounts(*chosen[CLASSES.stop :]) if self._caches else None,
-            runs=len(seen),
-            spread=float(seen[-1][1] - seen[0][1]) / chosen[1],
-        )
+        return read_counts(self._out, tags, self._board.board, caches=self._caches)
+
+
+def read_counts(out: Path, tags: Sequence[int], board: Board, *, caches: bool = False) -> Counts:
+    """The median run of those that a program on a board marked, from what the counting plugin wrote.
+
+    Args:
+        out: The plugin's file.
+        tags: The even mark that begins each run; the next odd one ends it.
+        board: The board.
+        caches: Whether its caches were modelled.
+
+    Raises:
+        LabError: The plugin did not write what it should.
+    """
+    marks = _read_marks(out)
+    try:
+        seen = [np.subtract(marks[tag + 1], marks[tag]) for tag in tags]
+    except KeyError as error:
+        raise LabError(
+            f"count on {board.name}: the counting plugin saw no mark {error}; report this as a defect of edgekit"
+        ) from error
+    seen.sort(key=lambda figures: int(figures[1]))
+    chosen = [int(figure) for figure in seen[(len(seen) - 1) // 2]]
+    return Counts(
+        board=board.name,
+        instructions=chosen[1],
+        mix=InstructionMix(*chosen[CLASSES]) if board.architecture == "aarch64" else None,
+        caches=CacheCounts(*chosen[CLASSES.stop :]) if caches else None,
+        runs=len(seen),
+        spread=float(seen[-1][1] - seen[0][1]) / chosen[1],
+    )
 
 
 @contextmanager
