@@ -20,7 +20,7 @@ class Host(msgspec.Struct, frozen=True):
 
     Attributes:
         architecture: ``x86_64`` or ``aarch64``.
-        system: ``Linux``, ``Darwin``, ``Windows``.
+        system: ``Linux``, ``Android``, ``Darwin``, ``Windows``.
         flags: The processor's features in the kernel's own words.
     """
 
@@ -64,6 +64,18 @@ def _armv8_0(host: Host) -> bool:
 
 def _linux_aarch64(host: Host) -> bool:
     return host.architecture == "aarch64" and host.system == "Linux"
+
+
+def _android(host: Host) -> bool:
+    return host.system == "Android"
+
+
+def _linux_fp16(host: Host) -> bool:
+    return _linux_aarch64(host) and "asimdhp" in host.flags
+
+
+def _no_dot_products(host: Host) -> bool:
+    return host.architecture == "aarch64" and bool(host.flags) and "asimddp" not in host.flags
 
 
 def _amx(host: Host) -> bool:
@@ -124,6 +136,50 @@ KNOWN_BAD: tuple[KnownBad, ...] = (
         "k2-fsa/sherpa-onnx#3791 #3850, mended by microsoft/onnxruntime#28571",
         "pip install 'onnxruntime>=1.27.1'",
         _sme,
+    ),
+    KnownBad(
+        "onnxruntime",
+        (1, 23, 0),
+        (1, 24, 0),
+        "problem",
+        "it was seen to die of an illegal instruction on phones with Snapdragon 8 Elite processors",
+        "microsoft/onnxruntime#26361 #26760 #27884",
+        "take onnxruntime 1.24.4 or newer",
+        _android,
+    ),
+    KnownBad(
+        "onnxruntime",
+        (1, 24, 1),
+        (1, 30, 0),
+        "warning",
+        "float16 models that gave numbers with 1.23.2 were seen to give NaN or infinity on ARM Linux",
+        "microsoft/onnxruntime#32600, which is open",
+        "compare a float16 model with float32 on the board, or ship float32",
+        _linux_fp16,
+    ),
+    # The thread is about matrix products, which 1×1 convolutions are, too. edgekit's lab, with inputs and weights all -128 on the
+    # emulated Pi 4, saw those wrong in 1.29.0 and right in 1.30.0, 1.31.1 and 1.32.0. First: the oldest that the runtime takes.
+    KnownBad(
+        "onnxruntime",
+        (1, 22, 0),
+        (1, 29, 99),
+        "warning",
+        "int8 matrix products overflow on ARM without dot products where weights and inputs are both -128",
+        "microsoft/onnxruntime#31573, mended by #32057",
+        "pip install 'onnxruntime>=1.30', or keep weights at -127 and above, as edgekit does",
+        _no_dot_products,
+    ),
+    # No thread: edgekit's lab saw it on the emulated Pi 4, and not on the Pi 5, with a 3×3 convolution of 64 channels, in 1.29.0,
+    # 1.30.0, 1.31.1 and 1.32.0.
+    KnownBad(
+        "onnxruntime",
+        (1, 29, 0),
+        (1, 32, 0),
+        "warning",
+        "int8 convolutions of many channels overflow on ARM without dot products where weights and inputs are both -128",
+        "seen in edgekit's lab; microsoft/onnxruntime#31573 is the same in another kernel",
+        "keep weights at -127 and above, as edgekit does; certify models from elsewhere",
+        _no_dot_products,
     ),
     KnownBad(
         "torch",

@@ -7,9 +7,11 @@ from rich.text import Text
 from edgekit.cli.screen import Screen, bytes_in_words, heading, number, pairs, plain_table
 
 if TYPE_CHECKING:
+    from edgekit.checkup.check import Check
     from edgekit.commands.doctor import Checkup
+    from edgekit.commands.doctor_target import TargetCheckup
 
-__all__ = ["show_checkup"]
+__all__ = ["show_checkup", "show_target_checkup"]
 
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 PROBE_COLOURS = {"exact": "", "saturates": "yellow", "wrong": "red", "failed": "red"}
@@ -18,9 +20,7 @@ PROBE_COLOURS = {"exact": "", "saturates": "yellow", "wrong": "red", "failed": "
 def show_checkup(checkup: "Checkup") -> None:
     """Checks, the machine, the software, the probes."""
     screen = Screen()
-    for check in checkup.checks:
-        screen.print(Text.assemble((f"{check.severity}  ", COLOURS[check.severity]), (check.what, "bold")))
-        pairs(screen, [(label, text) for label, text in (("why", check.why), ("do", check.do)) if text])
+    _show_checks(screen, checkup.checks)
     heading(screen, "machine")
     here, around = checkup.machine, checkup.surroundings
     rows = [
@@ -49,3 +49,22 @@ def show_checkup(checkup: "Checkup") -> None:
             figures = (number(probe.expected, ",.0f"), number(probe.got, ",.0f"))
             table.add_row(probe.name, probe.status, Text(told), *figures, style=PROBE_COLOURS[probe.status])
         screen.print(table)
+
+
+def show_target_checkup(checkup: "TargetCheckup") -> None:
+    """What the target is, then the checks, worst first."""
+    screen = Screen()
+    rows = [
+        ("target", f"{checkup.target}: {checkup.description}"),
+        ("processor", f"{checkup.architecture}, {', '.join(checkup.isa) or 'no instruction sets that are known'}"),
+        *(("int8", line) for line in checkup.int8),
+    ]
+    pairs(screen, [*rows, ("bundle", checkup.bundle)] if checkup.bundle else rows, indent=0)
+    screen.print()
+    _show_checks(screen, checkup.checks)
+
+
+def _show_checks(screen: Screen, checks: "list[Check]") -> None:
+    for check in checks:
+        screen.print(Text.assemble((f"{check.severity}  ", COLOURS[check.severity]), (check.what, "bold")))
+        pairs(screen, [(label, text) for label, text in (("why", check.why), ("do", check.do)) if text])

@@ -1,4 +1,4 @@
-"""The verbs about devices: add, list, remove and check."""
+"""The verbs about devices: add, list, remove, check and calibrate."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -6,13 +6,15 @@ from typing import Annotated, Any
 import typer
 
 from edgekit.cli.app import app
-from edgekit.cli.options import Debug, Json, Quiet
+from edgekit.cli.options import AnyIsa, Debug, Json, Quiet
 from edgekit.cli.outcome import finish, finish_plainly
 from edgekit.progress import progress_for
 
 __all__ = ["device"]
 
-device = typer.Typer(name="device", help="Boards that are measured on over SSH: add, list, remove, check.", no_args_is_help=True)
+device = typer.Typer(
+    name="device", help="Boards that are measured on over SSH: add, list, remove, check, calibrate.", no_args_is_help=True
+)
 app.add_typer(device)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="what --on calls it: small letters, digits and hyphens")]
@@ -77,6 +79,30 @@ def check(name: Name, json: Json = False, quiet: Quiet = False, debug: Debug = F
 
         with progress_for(quiet) as progress:
             return check_device(name, progress=progress)
+
+    finish_plainly(work, json, debug)
+
+
+@device.command()
+def calibrate(
+    name: Name,
+    bundles: Annotated[
+        list[Path], typer.Argument(metavar="BUNDLE…", help="NAME.edge bundles or models, five or more of all sizes")
+    ],
+    board: Annotated[str, typer.Option(help="The emulated board that the device is one of, such as raspberry-pi-5.")],
+    rounds: Annotated[int, typer.Option(min=1, help="Timed rounds of about 10 ms.")] = 25,
+    any_isa: AnyIsa = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Fit what instructions cost on a real board, so that counts on the emulated one predict a time, with its error."""
+
+    def work() -> Any:
+        from edgekit.commands.calibrate import calibrate_device
+
+        with progress_for(quiet) as progress:
+            return calibrate_device(name, board, bundles, rounds=rounds, check_isa=not any_isa, progress=progress)
 
     finish_plainly(work, json, debug)
 

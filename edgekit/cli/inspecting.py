@@ -118,13 +118,36 @@ def card(
 
 
 @app.command()
-def doctor(json: Json = False, debug: Debug = False) -> None:
-    """Say what this machine is, what that means for int8, and what is wrong with it."""
-    from edgekit.cli.checkup_view import show_checkup
+def doctor(
+    target: Annotated[
+        str | None, typer.Option(help="Look at this target instead: what to know before a bundle is put there.")
+    ] = None,
+    bundle: Annotated[Path | None, typer.Option(help="With --target: the bundle that is to run there.")] = None,
+    python: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="With --target: the Python there, such as 3.11 (default: its system's).")
+    ] = None,
+    architecture: Annotated[
+        str | None, typer.Option(help="With --target: the system's, where it is not the target's own, such as armv7l.")
+    ] = None,
+    online: Annotated[bool, typer.Option("--online", help="With --target: ask pip which wheels there are now.")] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Say what this machine is, what that means for int8, and what is wrong with it; or the same of a target."""
+    from edgekit.cli.checkup_view import show_checkup, show_target_checkup
+
+    for name, given in (("bundle", bundle), ("python", python), ("architecture", architecture), ("online", online)):
+        if given and target is None:
+            raise typer.BadParameter(f"--{name} needs --target")
 
     def work() -> Any:
+        if target is not None:
+            from edgekit.commands.doctor_target import doctor_target
+
+            return doctor_target(target, bundle=bundle, python=python, architecture=architecture, online=online)
         from edgekit.commands.doctor import doctor as run
 
         return run()
 
-    finish(work, document=lambda result: result.document(), show=show_checkup, as_json=json, debug=debug)
+    show: Any = show_checkup if target is None else show_target_checkup
+    finish(work, document=lambda result: result.document(), show=show, as_json=json, debug=debug)

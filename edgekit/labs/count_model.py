@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 import numpy as np
@@ -18,12 +18,17 @@ import numpy as np
 from edgekit.text_file import write_text
 from edgekit_runtime.errors import DeviceError, InputError, OutputError
 
+if TYPE_CHECKING:
+    from edgekit.labs.emulated.counts import CacheCounts, InstructionMix
+
 __all__ = [
     "CALL",
     "FEWEST_POINTS",
     "CountModel",
     "Point",
     "Prediction",
+    "by_class",
+    "find_count_model",
     "fit",
     "load_count_model",
     "model_file",
@@ -97,6 +102,20 @@ class Prediction(msgspec.Struct, frozen=True):
     latency_ms: float
     error: float
     extrapolated: bool
+
+
+def by_class(mix: "InstructionMix | None", caches: "CacheCounts | None") -> dict[str, float]:
+    """Counts of one call as a model takes them: instructions by class, and misses of both caches.
+
+    Raises:
+        InputError: The instructions are not told apart, or caches were not modelled.
+    """
+    if mix is None or caches is None:
+        raise InputError(
+            "tell counts by class: instructions of this board are not told apart, or no caches were modelled; take an ARM board"
+        )
+    classes = {name: float(count) for name, count in msgspec.structs.asdict(mix).items()}
+    return {**classes, "l1_misses": float(caches.l1_misses), "l2_misses": float(caches.l2_misses)}
 
 
 def fit(board: str, points: Sequence[Point]) -> CountModel:
@@ -186,6 +205,15 @@ def save_count_model(model: CountModel) -> Path:
     return path
 
 
+def find_count_model(board: str) -> CountModel | None:
+    """A board's model; ``None`` where no real one was measured.
+
+    Raises:
+        DeviceError: There is a file, and it does not hold.
+    """
+    return load_count_model(board) if model_file(board).exists() else None
+
+
 def load_count_model(board: str) -> CountModel:
     """A board's model.
 
@@ -197,8 +225,8 @@ def load_count_model(board: str) -> CountModel:
         model = msgspec.json.decode(path.read_bytes(), type=CountModel)
     except FileNotFoundError as error:
         raise DeviceError(
-            f"predict times on {board}: no real one was measured, and counts are no times; measure networks on the board with "
-            "edgekit bench --on DEVICE, and fit a model to them"
+            f"predict times on {board}: no real one was measured, and counts are no times; measure networks on one with "
+            f"edgekit device calibrate DEVICE --board {board} BUNDLE…"
         ) from error
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise DeviceError(f"predict times on {board}: {path} does not hold: {error}; remove it and fit the model anew") from error

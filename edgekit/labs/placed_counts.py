@@ -10,6 +10,7 @@ import msgspec
 
 from edgekit.inspection.surviving_qdq import SurvivingQdq, find_surviving_qdq
 from edgekit.inspection.wiring import Wiring, count_operators
+from edgekit.labs.count_model import Prediction, by_class, find_count_model, predict
 from edgekit.labs.emulated.counts import RUNS, CacheCounts, Counts, InstructionMix, count
 from edgekit.labs.place import Kind
 from edgekit.progress import Progress, Quiet
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from edgekit.labs.emulated.emulator import EmulatedBoard
 
-__all__ = ["PlacedCounts", "bench_counts"]
+__all__ = ["PlacedCounts", "PredictedCounts", "bench_counts"]
 
 
 class PlacedCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +66,16 @@ class PlacedCounts(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
 
 
+class PredictedCounts(PlacedCounts, frozen=True, kw_only=True):
+    """The same, of a board of which a real one was measured: what a model fitted to its times makes of these counts.
+
+    Attributes:
+        prediction: A prediction with its error, and no measurement: nothing was timed here.
+    """
+
+    prediction: Prediction
+
+
 def bench_counts(
     place: EmulatedBoard,
     path: Path,
@@ -84,7 +95,11 @@ def bench_counts(
         check_isa: Refuse a bundle whose figures do not hold there.
         progress: Told what is going on.
 
+    Returns:
+        Counts; with a predicted time only where `edgekit device calibrate` has fitted a model to a real board.
+
     Raises:
+        DeviceError: There is a model of the board's times, and it does not hold.
         LabError: The lab is not set up, or cannot count.
         BundleError: The bundle is damaged, or was measured for other instruction sets.
         SessionError: The model does not open or run there.
@@ -92,6 +107,7 @@ def bench_counts(
     import onnx
 
     told = progress or Quiet()
+    model_of_times = find_count_model(place.name)
     told.stage(f"open on {place.name}")
     with place.start() as worker:
         welcome = worker.hello()
@@ -103,7 +119,7 @@ def bench_counts(
     told.stage(f"count instructions on {place.name}")
     counts: Counts = count(place.board, path, feed, runs=runs, caches=True, lab=place.lab)
     file = path / read_manifest(path).model if is_bundle(path) else path
-    return PlacedCounts(
+    placed = PlacedCounts(
         place=place.name,
         kind=place.kind,
         machine=welcome.machine,
@@ -121,3 +137,7 @@ def bench_counts(
         provider=model.provider,
         threads=model.threads,
     )
+    if model_of_times is None:
+        return placed
+    prediction = predict(model_of_times, by_class(counts.mix, counts.caches))
+    return PredictedCounts(**msgspec.structs.asdict(placed), prediction=prediction)

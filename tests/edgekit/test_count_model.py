@@ -1,6 +1,7 @@
 """From counts to times: what is planted is found, what cannot be known is not said."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,10 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 from scipy.optimize import nnls
 
+from edgekit.commands.calibrate import calibrate_device
 from edgekit.labs.count_model import (
     CALL,
     FEWEST_POINTS,
     Point,
+    by_class,
+    find_count_model,
     fit,
     load_count_model,
     model_file,
@@ -20,7 +24,17 @@ from edgekit.labs.count_model import (
     predict,
     save_count_model,
 )
+from edgekit.labs.emulated.boards import load_board
+from edgekit.labs.emulated.counts import CacheCounts, Counts, InstructionMix
+from edgekit.labs.emulated.folder import Lab, lab_folder
+from edgekit.labs.emulated.setup import unfinished
+from edgekit.labs.placed import PlacedBenchmark
 from edgekit_runtime.errors import DeviceError, InputError
+from edgekit_runtime.health import BoardHealth
+from edgekit_runtime.machine import Machine
+
+# Where the user's own lab is, before tests are given a cache of their own.
+LAB = Lab(lab_folder())
 
 CLASSES = ("dot", "float_fma", "loads", "l2_misses")
 
@@ -137,3 +151,122 @@ def test_non_negative_least_squares_is_as_near_as_scipys(design, wanted):
     assert (found >= 0).all()
     nearest = nnls(design, wanted)[1]
     assert np.linalg.norm(design @ found - wanted) <= nearest + 1e-6 * (1 + nearest)
+
+
+MIX = ("dot", "mmla", "widening_multiply", "float_fma", "other_simd", "loads", "stores", "branches", "other")
+COSTS = np.asarray([0.1, 0.0, 0.2, 0.15, 0.1, 0.2, 0.1, 0.1, 0.05])
+
+
+class FakeBoard:
+    """A real board that costs `COSTS`, and the counter of an emulated one, for networks of random mixes."""
+
+    name, kind = "kitchen", "device"
+
+    def __init__(self, paths, seed=0, isa=("neon", "dotprod", "fp16"), throttling=()):
+        draw = np.random.default_rng(seed)
+        self.mixes = {path: (10 ** draw.uniform(5, 8, len(MIX))).astype(int) for path in paths}
+        self.isa, self.throttling = isa, list(throttling)
+        self.timed = []
+
+    def bench(self, place, path):
+        assert place is self
+        self.timed.append(path)
+        machine = Machine("aarch64", "Cortex", self.isa, 4, 4, 2**31, "Linux", "3.11.2")
+        return PlacedBenchmark(
+            latency_ms=float(self.mixes[path] / 1e6 @ COSTS + 0.05),
+            latency_p99_ms=99.0,
+            calls=100,
+            cold_start_ms=1.0,
+            peak_rss_bytes=None,
+            size_bytes=1,
+            provider="CPUExecutionProvider",
+            threads=1,
+            place="kitchen",
+            kind="device",
+            machine=machine,
+            versions={},
+            health_before=BoardHealth(),
+            health_after=BoardHealth(throttling=self.throttling),
+        )
+
+    def count(self, board, paths):
+        mixes = [list(map(int, self.mixes[path])) for path in paths]
+        return [Counts(board.name, sum(mix), InstructionMix(*mix), CacheCounts(0, 0, 0), 6, 0.0) for mix in mixes]
+
+
+def calibrate(paths, fake, board="raspberry-pi-5"):
+    return calibrate_device("kitchen", board, paths, place=fake, bench=fake.bench, count=fake.count)
+
+
+def networks(count):
+    return [Path(f"net{number}.edge") for number in range(count)]
+
+
+def test_a_device_is_calibrated_and_counts_then_predict_its_times():
+    paths = networks(40)
+    found = calibrate(paths, FakeBoard(paths))
+    assert (found.device, found.board, found.method, found.warnings) == ("kitchen", "raspberry-pi-5", "least squares", [])
+    assert found.error <= found.worst_error < 1e-4
+    assert [point.network for point in found.points] == [path.name for path in paths]
+    model = load_count_model("raspberry-pi-5")
+    others = FakeBoard(networks(5), seed=1)
+    for path in others.mixes:
+        (counted,) = others.count(load_board("raspberry-pi-5"), [path])
+        real = others.bench(others, path).latency_ms
+        assert predict(model, by_class(counted.mix, counted.caches)).latency_ms == pytest.approx(real, rel=1e-3)
+
+
+def test_too_few_bundles_are_refused_before_anything_is_counted_or_timed():
+    paths = networks(FEWEST_POINTS - 1)
+    fake = FakeBoard(paths)
+    with pytest.raises(InputError, match=f"{FEWEST_POINTS - 1} bundles are too few"):
+        calibrate(paths, fake)
+    with pytest.raises(InputError, match="named twice"):
+        calibrate([*paths, paths[0]], fake)
+    assert fake.timed == []
+    assert find_count_model("raspberry-pi-5") is None
+
+
+def test_counts_of_another_processor_get_no_cost():
+    paths = networks(8)
+    with pytest.raises(
+        DeviceError, match=r"kitchen is Cortex, aarch64 with neon; raspberry-pi-5 is aarch64 with neon, dotprod, fp16"
+    ):
+        calibrate(paths, FakeBoard(paths, isa=("neon",)))
+    with pytest.raises(InputError, match="not told apart; name an ARM board"):
+        calibrate(paths, FakeBoard(paths), board="cpu-x64-avx2")
+    with pytest.raises(DeviceError, match="host is no device"):
+        calibrate_device("host", "raspberry-pi-5", paths)
+    assert not model_file("raspberry-pi-5").exists()
+
+
+def test_a_board_that_was_held_back_is_told():
+    paths = networks(8)
+    warnings = calibrate(paths, FakeBoard(paths, throttling=["throttled", "throttled since boot"])).warnings
+    assert len(warnings) == 8
+    assert "held back while it was timed (throttled)" in warnings[0]
+    assert calibrate(paths, FakeBoard(paths, throttling=["under-voltage since boot"])).warnings == []
+
+
+def test_counts_that_are_not_told_apart_have_no_classes():
+    with pytest.raises(InputError, match="not told apart"):
+        by_class(None, CacheCounts(0, 0, 0))
+
+
+def test_the_verb_refuses_too_few(cli):
+    assert "too few" in cli("device", "calibrate", "kitchen", "--board", "raspberry-pi-5", "a.edge").line
+
+
+@pytest.mark.lab
+def test_counts_predict_a_time_only_where_a_board_was_calibrated(deployed, cli, monkeypatch):
+    if unfinished(LAB):
+        pytest.skip("the lab is not set up; run: edgekit lab setup")
+    monkeypatch.setenv("EDGEKIT_CACHE", str(LAB.folder.parent))
+    bench = ("bench", deployed[0] / "quadrants.edge", "--on", "raspberry-pi-5", "--any-isa", "--json")
+    assert "prediction" not in json.loads(cli(*bench).out)
+    paths = networks(8)
+    found = calibrate(paths, FakeBoard(paths))
+    benched = json.loads(cli(*bench).out)
+    assert benched["prediction"]["error"] == found.error
+    assert benched["prediction"]["latency_ms"] > 0
+    assert not [name for name in benched if "_ms" in name or "latency" in name]

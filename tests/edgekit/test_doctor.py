@@ -127,7 +127,14 @@ XEON = Host("x86_64", flags=frozenset({"avx2", "amx_int8"}))
         ({"onnxruntime": "1.27.0"}, APPLE, "#3791"),
         ({"onnxruntime": "1.27.1"}, APPLE, None),
         ({"torch": "2.10.0+cpu"}, PI_4, "#176993"),
-        ({"torch": "2.13.0", "onnxruntime": "1.31.1"}, PI_4, None),
+        ({"torch": "2.13.0", "onnxruntime": "1.33.0"}, PI_4, None),
+        ({"onnxruntime": "1.28.0"}, PI_4, "#32057"),
+        ({"onnxruntime": "1.28.0"}, Host("aarch64"), None),
+        ({"onnxruntime": "1.31.1"}, PI_4, "edgekit's lab"),
+        ({"onnxruntime": "1.31.1"}, PI_5, None),
+        ({"onnxruntime": "1.28.0"}, PI_5, "#32600"),
+        ({"onnxruntime": "1.23.2"}, PI_5, None),
+        ({"onnxruntime": "1.23.2"}, Host("aarch64", system="Android"), "#27884"),
     ],
 )
 def test_known_bad_releases_on_their_machines_only(versions, host, thread):
