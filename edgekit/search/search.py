@@ -9,6 +9,8 @@ measured before is taken from the ledger; see there.
 
 from collections.abc import Sequence
 
+import msgspec
+
 from edgekit.building import Built, is_mostly_products
 from edgekit.candidates import (
     Candidate,
@@ -41,7 +43,8 @@ from edgekit.search.standing import (
     running,
     surely_slower,
 )
-from edgekit.search.state import SearchState
+from edgekit.search.state import SearchState, Wish
+from edgekit.target import Target
 from edgekit_runtime.errors import SessionError, TargetError
 from edgekit_runtime.session import CPU, Provider, SessionConfig
 
@@ -155,13 +158,25 @@ def _search_by_count(state: SearchState, variants: Sequence[Built]) -> None:
 def _schemes(state: SearchState, *, corrected: bool) -> list[Candidate]:
     """What the target asks for; with integers in and float out, too, where the graph is mostly products."""
     wish, calibrated = state.wish, state.statistics is not None
-    found = candidates_for(wish.target, calibrated=calibrated, optimize=wish.optimize, corrected=corrected)
+    found = candidates_for(_told_apart(wish), calibrated=calibrated, optimize=wish.optimize, corrected=corrected)
     provider = wish.target.provider
     if not calibrated or provider.name != CPU or not is_mostly_products(state.source.prepared):
         return found
     more = [Candidate(scheme, provider, session_for(scheme)) for scheme in schemes_for(provider, wish.target)]
     # Corrected forms take their time; a search comes to them where they are needed.
     return [*found, *(one for one in more if corrected or not static_scheme(one).corrections)]
+
+
+def _told_apart(wish: Wish) -> Target:
+    """The target with the flavours that can be told apart: without times or counts, files of one width weigh the same."""
+    from edgekit_export import FLAVOURS
+
+    target = wish.target
+    if wish.timed or wish.optimize == "instructions":
+        return target
+    by_width = {name not in FLAVOURS or FLAVOURS[name].wide: name for name in reversed(target.static)}
+    kept = tuple(name for name in target.static if name in by_width.values())
+    return msgspec.structs.replace(target, static=kept, dynamic=target.dynamic[:1])
 
 
 def _enter_built(state: SearchState, variants: Sequence[Built]) -> list[str]:
