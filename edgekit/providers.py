@@ -36,15 +36,18 @@ def alternatives(target: Target) -> list[Provider]:
 
 
 def schemes_for(provider: Provider, target: Target) -> "list[Scheme]":
-    """Static schemes with float outputs that are worth trying on a provider, best first, in the target's first flavour.
+    """Static schemes with float outputs that are worth trying on a provider, best first, in the target's first flavour for them.
 
-    On the CPU provider they are for networks of products, such as transformers: it computes convolutions in them in float.
+    On the CPU provider they are for networks of products, such as transformers: it computes convolutions in them in float, and its
+    product with a float output takes unsigned activations alone.
     """
     from edgekit_export.schemes import FLAVOURS, StaticInt8
 
-    flavour = next((FLAVOURS[name] for name in target.static if name in FLAVOURS and FLAVOURS[name].weight == "s8"), None)
-    if flavour is None or provider.name not in (CPU, OPENVINO):
+    known = [FLAVOURS[name] for name in target.static if name in FLAVOURS]
+    taken = [one for one in known if one.weight == "s8" and (provider.name != CPU or one.activation == "u8")]
+    if not taken or provider.name not in (CPU, OPENVINO):
         return []
+    flavour = taken[0]
     placements = (PRODUCTS,) if provider.name == CPU else OPENVINO_PLACEMENTS
     plain = [StaticInt8(flavour, "minmax", placement, outputs="float") for placement in placements]
     return [*plain, *(replace(scheme, corrections=("smoothed",)) for scheme in plain if scheme.placement == PRODUCTS)]

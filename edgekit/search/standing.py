@@ -1,6 +1,7 @@
 """Standing: who of the lineup is ahead, by what was measured so far."""
 
 from collections.abc import Callable, Sequence
+from math import isfinite
 from typing import Literal
 
 from edgekit.lineup import FLOAT
@@ -25,6 +26,10 @@ __all__ = [
 HOPELESS_DB = 3.0
 # A figure of five rounds may be off by this much: who is slower by more than that cannot be the fastest.
 SCREENING_NOISE = 1.06
+# And one of the race by this.
+RACE_NOISE = 1.04
+# Outputs whose distance from float's differs by less are as near.
+SAME_DB = 2.0
 
 
 def surely_slower(state: SearchState, name: str, best: str) -> bool:
@@ -49,13 +54,18 @@ def fastest_first(state: SearchState, names: Sequence[str]) -> list[str]:
 
 
 def leaders(state: SearchState, names: Sequence[str]) -> list[str]:
-    """Of some candidates those as fast as the fastest within the noise of a few rounds, the nearest to float's outputs first.
+    """Of some candidates those as fast as the fastest within the noise of some rounds, the nearest to float's outputs first.
 
-    Which of them seems the fastest changes from one run to the next; how near they are to float does not.
+    Which of them seems the fastest changes from one run to the next; how near they are to float does not, nor do their names.
     """
     most = max((gain(state, name) for name in names), default=0.0)
-    equal = [name for name in names if gain(state, name) * SCREENING_NOISE >= most]
-    return sorted(equal, key=lambda name: (-state.lineup.tried(name).nearness, name))
+    equal = [name for name in names if gain(state, name) * RACE_NOISE >= most]
+
+    def steps(name: str) -> float:
+        nearness = state.lineup.tried(name).nearness
+        return nearness // SAME_DB if isfinite(nearness) else nearness
+
+    return sorted(equal, key=lambda name: (-steps(name), name))
 
 
 def gain(state: SearchState, name: str) -> float:
