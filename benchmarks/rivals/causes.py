@@ -13,7 +13,7 @@ CAUSES: dict[str, str] = {
         "processor"
     ),
     "silero-vad": (
-        "20 nodes in 65 µs: what a node costs onnxruntime, as in fashion; a quarter of it is one LSTM step. Fewer nodes still "
+        "28 nodes in 64 µs: what a node costs onnxruntime, as in fashion; a quarter of it is one LSTM step. Fewer nodes still "
         "(ReduceL2, trimmed taps, Gemm for convolutions of length 1) measured no gain"
     ),
     "gru": "both are float32, 2 to 5 % apart: onnxruntime has no integer GRU",
