@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
+import numpy as np
 
 from edgekit.certificate.evaluating import Observed, examples_in, kept_at, observe, plan_for
 from edgekit.certificate.evidence import argmax_agreement, fusion, lsb_histogram, output_steps
@@ -20,7 +21,7 @@ from edgekit.recipe import Arrays, Run
 from edgekit.verdict import Tried, accuracy_gate, judgement
 from edgekit_runtime.accuracy import Difference, difference
 from edgekit_runtime.certificate import Certificate
-from edgekit_runtime.errors import SessionError
+from edgekit_runtime.errors import EvaluationError, SessionError
 from edgekit_runtime.manifest import Manifest
 from edgekit_runtime.measurement import Measurement, finite
 from edgekit_runtime.wire import Welcome
@@ -96,8 +97,13 @@ def _certified(subject: Subject, place: Place, worker: Worker, path: str, progre
     comparable = [
         (there, floats, feed)
         for there, floats, feed, own in zip(observed.outputs, here.outputs, observed.feeds, here.feeds, strict=True)
-        if all(name in own and (feed[name] == own[name]).all() for name in feed)
+        if feed.keys() == own.keys() and all(np.array_equal(feed[name], own[name]) for name in feed)
     ]
+    if not comparable:
+        raise EvaluationError(
+            f"certify at {place.name}: the recipe's predict() never calls run(feed), or feeds it something else each time, so no "
+            "model is evaluated by it"
+        )
     outputs, floats = [one for one, _, _ in comparable], [one for _, one, _ in comparable]
     exact = [subject.exact_run(feed) for _, _, feed in comparable]
     away = difference(outputs, floats)

@@ -1,6 +1,7 @@
 """Certify: one bundle evaluated on several kinds of processor, and what came out written into it."""
 
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ __all__ = ["PLACE_BUDGET_S", "Certificates", "certify"]
 
 PLACE_BUDGET_S = 60.0
 DEFAULT_MAX_DROP = 0.01
+FLOAT_FILE = "float.onnx"
 
 
 class Certificates(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,6 +113,8 @@ def _subject(
     budget_s: float,
     progress: Progress,
 ) -> "Subject":
+    import onnxruntime as ort
+
     from edgekit.certificate.certifying import Subject
     from edgekit.certificate.evaluating import kept_at
     from edgekit.certificate.kept_outputs import KeptOutputs
@@ -129,7 +133,7 @@ def _subject(
     def exact() -> Run:
         return HostLab(exact=True).open(file, manifest.provider, manifest.session)
 
-    exact_run = KeptOutputs(kept_at(folder, "exact", sha, manifest.session), exact)
+    exact_run = KeptOutputs(kept_at(folder, "exact", sha, manifest.session, ort.__version__), exact)
     if evaluation is None:
         float_run: Run = _golden_floats(golden, floats)
     else:
@@ -149,6 +153,8 @@ def _golden_floats(golden: Sequence[Arrays], floats: Sequence[Arrays]) -> Callab
 
 def _float_model(recipe: Recipe, manifest: "Manifest", folder: Path, progress: Progress) -> Run:
     """The recipe's model in float on this machine, traced once a content; its outputs are kept as all others are."""
+    import onnxruntime as ort
+
     from edgekit.certificate.evaluating import kept_at
     from edgekit.certificate.kept_outputs import KeptOutputs
     from edgekit.source import source_of
@@ -164,10 +170,17 @@ def _float_model(recipe: Recipe, manifest: "Manifest", folder: Path, progress: P
             f"certify {manifest.name}: recipe {recipe.name} takes {theirs}, the bundle {own}; give the bundle's recipe"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{recipe.name}-float.onnx"
-    source.prepared.save(path)
-    sha = file_entry(path).sha256
-    return KeptOutputs(kept_at(folder, "float", sha), lambda: load(path))
+    # By its content: another run of the same recipe's name may trace another model meanwhile.
+    with tempfile.TemporaryDirectory(prefix=".aside-", dir=folder) as aside:
+        made = Path(aside) / "float"
+        made.mkdir()
+        source.prepared.save(made / FLOAT_FILE)
+        shas = [file_entry(file).sha256 for file in sorted(made.iterdir())]
+        kept = kept_at(folder, "float", shas, ort.__version__)
+        home = kept.with_suffix(".float")
+        if not home.exists():
+            made.rename(home)
+    return KeptOutputs(kept, lambda: load(home / FLOAT_FILE))
 
 
 def _builtin_targets() -> list[str]:

@@ -106,7 +106,8 @@ def _wish(target: str, max_drop: float, optimize: Optimize, out: Path, pick: str
 
     chosen = load_target(target)
     measured = chosen.measured_on(machine(), available_providers())
-    board = _board(chosen) if measured != "real" else None
+    # For size alone nothing is counted, and nothing may say that it was.
+    board = _board(chosen) if measured != "real" and optimize == "latency" else None
     return Wish(chosen, "emulated" if board else measured, max_drop, optimize, out, pick, budget_s, seed, board)
 
 

@@ -112,6 +112,8 @@ def _make_sure_of_the_pick(state: SearchState) -> None:
         evaluate(state, pick)
         if state.wish.timed:
             heat(state, [pick], FINAL_ROUNDS, "the pick")
+        elif state.wish.optimize == "instructions":
+            count_instructions(state, [pick])
 
 
 def _try_all(state: SearchState, variants: Sequence[Built]) -> None:

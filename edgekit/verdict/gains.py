@@ -108,7 +108,9 @@ class Gains:
         if self.optimize == "latency":
             return _speed(figures)
         if self.optimize == "instructions":
-            share = 1 / self.of(tried) if self.of(tried) else 0.0
+            if not self.of(tried):
+                return "its instructions were not counted"
+            share = 1 / self.of(tried)
             return f"{share:.2f}× the instructions of float ({_millions(figures)} a call; no times)"
         if self.optimize == "size":
             share = (figures.size_bytes or 0) / max(self.baseline.measurement.size_bytes or 1, 1)

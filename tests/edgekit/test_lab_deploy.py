@@ -76,3 +76,17 @@ def test_a_certificate_has_a_row_for_each_processor(deployed, project, cli):
     near = sum(board["lsb"][label] for label in ("0", "1", "2"))
     assert near >= 0.99 * sum(board["lsb"].values())
     assert [row.isa for row in read_manifest(project / "a.edge").certificates] == places
+
+
+def test_for_size_alone_nothing_is_counted_and_nothing_says_so(project):
+    deployment = edgekit.deploy(project / "recipe.py", target="raspberry-pi-4", out=project / "a.edge", optimize="size")
+    assert deployment.measured == "software"
+    assert "nstructions were counted" not in deployment.summary
+    assert all(one.measurement.instructions is None for one in deployment.candidates)
+
+
+def test_a_pick_is_counted_however_early_the_search_left_it(project):
+    pick = "static-s8s8-minmax-everything"
+    deployment = edgekit.deploy(project / "recipe.py", target="raspberry-pi-4", out=project / "a.edge", pick=pick)
+    assert deployment.chosen.name == pick
+    assert deployment.chosen.measurement.instructions > 0
